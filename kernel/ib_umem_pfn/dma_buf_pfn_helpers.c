@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * What an exporter that lends ranges gets for free: scatterlists for legacy
+ * importers, mmap for user space, vmap for the kernel.
+ */
+#include <linux/dma-buf-mapping.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
+#include <linux/iosys-map.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "dma_buf_pfn_priv.h"
+
+/*
+ * How long a CPU fault waits for a move to finish before it tries again, and
+ * the second time gives up with SIGBUS. Long enough for any real copy, short
+ * enough to notice a stuck one.
+ */
+#define FAULT_FENCE_TIMEOUT	(30 * HZ)
+
+/* Pages that one CPU fault maps at most. */
+#define FAULT_AROUND		128
+
+/**
+ * struct pfn_sgt - a mapping handed to a legacy importer
+ * @sgt: what the importer sees
+ * @loan: what it is made of
+ * @mmio: @sgt is a copy of this one, which the dma-buf core made
+ */
+struct pfn_sgt {
+	struct sg_table sgt;
+	struct pfn_loan *loan;
+	struct sg_table *mmio;
+};
+
+static int sgt_map_ram(struct pfn_sgt *p, struct device *dev,
+		       enum dma_data_direction dir)
+{
+	const struct dma_buf_pfn_lend *lend = &p->loan->pub.lend;
+	struct scatterlist *sg;
+	size_t i, off, len;
+	int err;
+
+	/* A device that cannot do DMA would trip a WARN further down. */
+	if (!dev->dma_mask)
+		return -EOPNOTSUPP;
+	err = sg_alloc_table(&p->sgt, p->loan->nr_segs, GFP_KERNEL);
+	if (err)
+		return err;
+
+	sg = p->sgt.sgl;
+	for (i = 0; i < lend->nr; i++) {
+		for (off = 0; off < lend->vec[i].len; off += len) {
+			len = min_t(size_t, lend->vec[i].len - off,
+				    ALIGN_DOWN(UINT_MAX, PAGE_SIZE));
+			sg_set_page(sg,
+				    phys_to_page(lend->vec[i].paddr + off),
+				    len, 0);
+			sg = sg_next(sg);
+		}
+	}
+
+	err = dma_map_sgtable(dev, &p->sgt, dir, 0);
+	if (err)
+		sg_free_table(&p->sgt);
+	return err;
+}
+
+static int sgt_map_mmio(struct pfn_sgt *p, struct dma_buf_attachment *attach,
+			enum dma_data_direction dir)
+{
+	const struct dma_buf_pfn_loan *loan = &p->loan->pub;
+
+	if (!attach->peer2peer || !loan->lend.provider)
+		return -EOPNOTSUPP;
+	p->mmio = dma_buf_phys_vec_to_sgt(attach, loan->lend.provider,
+					  (struct phys_vec *)loan->lend.vec,
+					  loan->lend.nr, loan->size, dir);
+	if (IS_ERR(p->mmio))
+		return PTR_ERR(p->mmio);
+	p->sgt = *p->mmio;
+	return 0;
+}
+
+struct sg_table *pfn_map_dma_buf(struct dma_buf_attachment *attach,
+				 enum dma_data_direction dir)
+{
+	struct dma_buf_pfn *pfn = attach->dmabuf->priv;
+	struct pfn_sgt *p;
+	int err;
+
+	p = kzalloc_obj(*p);
+	if (!p)
+		return ERR_PTR(-ENOMEM);
+
+	p->loan = pfn_loan_get(pfn);
+	if (IS_ERR(p->loan)) {
+		err = PTR_ERR(p->loan);
+		goto err_free;
+	}
+
+	switch (p->loan->pub.lend.kind) {
+	case DMA_BUF_PFN_RAM:
+		err = sgt_map_ram(p, attach->dev, dir);
+		break;
+	case DMA_BUF_PFN_MMIO:
+		err = sgt_map_mmio(p, attach, dir);
+		break;
+	default:
+		err = -EOPNOTSUPP;
+		break;
+	}
+	if (err)
+		goto err_put;
+	return &p->sgt;
+
+err_put:
+	pfn_loan_put(p->loan);
+err_free:
+	kfree(p);
+	return ERR_PTR(err);
+}
+
+void pfn_unmap_dma_buf(struct dma_buf_attachment *attach, struct sg_table *sgt,
+		       enum dma_data_direction dir)
+{
+	struct pfn_sgt *p = container_of(sgt, struct pfn_sgt, sgt);
+
+	if (p->mmio) {
+		/*
+		 * dma_buf_phys_vec_to_sgt() leaves 0 here to say that there are
+		 * no pages, and sg_free_table() takes that for nothing to free.
+		 */
+		p->mmio->orig_nents = p->mmio->nents;
+		dma_buf_free_sgt(attach, p->mmio, dir);
+	} else {
+		dma_unmap_sgtable(attach->dev, &p->sgt, dir, 0);
+		sg_free_table(&p->sgt);
+	}
+	pfn_loan_put(p->loan);
+	kfree(p);
+}
+
+/* Map the faulting page and what follows it in the same range. */
+static vm_fault_t fault_populate(struct vm_fault *vmf,
+				 const struct dma_buf_pfn_loan *loan)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	pgprot_t prot = pfn_lend_prot(&loan->lend, vma->vm_page_prot);
+	u64 offset = (u64)vmf->pgoff << PAGE_SHIFT;
+	unsigned long addr = vmf->address & PAGE_MASK;
+	const struct phys_vec *r;
+	unsigned long pfn, nr, i;
+	vm_fault_t ret;
+	u64 start;
+
+	r = &loan->lend.vec[dma_buf_pfn_loan_find(loan, offset, &start)];
+	pfn = PHYS_PFN(r->paddr + (offset - start));
+	nr = min((r->len - (offset - start)) >> PAGE_SHIFT,
+		 (vma->vm_end - addr) >> PAGE_SHIFT);
+	nr = min(nr, FAULT_AROUND);
+
+	ret = vmf_insert_pfn_prot(vma, addr, pfn, prot);
+	for (i = 1; i < nr && ret == VM_FAULT_NOPAGE; i++)
+		if (vmf_insert_pfn_prot(vma, addr + i * PAGE_SIZE, pfn + i,
+					prot) != VM_FAULT_NOPAGE)
+			break;
+	return ret;
+}
+
+/*
+ * Get the reservation lock, without holding the mmap_lock while somebody else
+ * has it if there is a choice. Returns 0 with the lock held.
+ */
+static vm_fault_t fault_lock(struct vm_fault *vmf, struct dma_buf *dmabuf)
+{
+	if (dma_resv_trylock(dmabuf->resv))
+		return 0;
+
+	if (!fault_flag_allow_retry_first(vmf->flags))
+		return dma_resv_lock_interruptible(dmabuf->resv, NULL) ?
+		       VM_FAULT_NOPAGE : 0;
+
+	if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT)) {
+		get_dma_buf(dmabuf);
+		mmap_read_unlock(vmf->vma->vm_mm);
+		if (!dma_resv_lock_interruptible(dmabuf->resv, NULL))
+			dma_resv_unlock(dmabuf->resv);
+		dma_buf_put(dmabuf);
+	}
+	return VM_FAULT_RETRY;
+}
+
+/*
+ * A move is on its way: unlock, wait, and have the CPU try again. As above, the
+ * mmap_lock is dropped for it if possible.
+ */
+static vm_fault_t fault_unlock_and_wait(struct vm_fault *vmf,
+					struct dma_buf *dmabuf)
+{
+	bool retry = fault_flag_allow_retry_first(vmf->flags);
+	long left;
+
+	get_dma_buf(dmabuf);
+	dma_resv_unlock(dmabuf->resv);
+	if (retry && (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)) {
+		dma_buf_put(dmabuf);
+		return VM_FAULT_RETRY;
+	}
+
+	if (retry)
+		mmap_read_unlock(vmf->vma->vm_mm);
+	left = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_KERNEL, true,
+				     FAULT_FENCE_TIMEOUT);
+	dma_buf_put(dmabuf);
+	if (retry)
+		return VM_FAULT_RETRY;
+	return left ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
+}
+
+static vm_fault_t fault_from_errno(int err)
+{
+	switch (err) {
+	case -ENOMEM:
+		return VM_FAULT_OOM;
+	case -EINTR:
+	case -ERESTARTSYS:
+		return VM_FAULT_NOPAGE;
+	default:
+		return VM_FAULT_SIGBUS;
+	}
+}
+
+static vm_fault_t pfn_vm_fault(struct vm_fault *vmf)
+{
+	struct dma_buf_pfn *pfn = vmf->vma->vm_private_data;
+	struct dma_resv *resv = pfn->dmabuf->resv;
+	struct pfn_loan *loan;
+	vm_fault_t ret;
+
+	/* The dma-buf core checks this at mmap; be sure. */
+	if (vmf->pgoff >= pfn->dmabuf->size >> PAGE_SHIFT)
+		return VM_FAULT_SIGBUS;
+
+	ret = fault_lock(vmf, pfn->dmabuf);
+	if (ret)
+		return ret;
+
+	if (!dma_resv_test_signaled(resv, DMA_RESV_USAGE_KERNEL))
+		return fault_unlock_and_wait(vmf, pfn->dmabuf);
+
+	loan = pfn_loan_get(pfn);
+	if (IS_ERR(loan)) {
+		ret = fault_from_errno(PTR_ERR(loan));
+	} else {
+		ret = fault_populate(vmf, &loan->pub);
+		pfn_loan_put(loan);
+	}
+	dma_resv_unlock(resv);
+	return ret;
+}
+
+static const struct vm_operations_struct pfn_vm_ops = {
+	.fault = pfn_vm_fault,
+};
+
+int pfn_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
+{
+	/* A private copy could not follow the buffer when it moves. */
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
+		return -EINVAL;
+
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	vma->vm_private_data = dmabuf->priv;
+	vma->vm_ops = &pfn_vm_ops;
+	return 0;
+}
+
+/*
+ * A kernel mapping cannot be followed by a move, so it forbids moves. It does
+ * not forbid revoking: the mapping stays, on memory that the exporter keeps
+ * until it is returned.
+ */
+int pfn_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct dma_buf_pfn *pfn = dmabuf->priv;
+	struct pfn_loan *loan;
+	void *kva;
+
+	if ((pfn->caps & DMA_BUF_PFN_MAY_MOVE) &&
+	    !(pfn->caps & DMA_BUF_PFN_CAN_PIN))
+		return -EOPNOTSUPP;
+
+	loan = pfn_loan_get(pfn);
+	if (IS_ERR(loan))
+		return PTR_ERR(loan);
+	kva = pfn_loan_kmap(loan);
+	if (!kva) {
+		pfn_loan_put(loan);
+		return -ENOMEM;
+	}
+
+	if (loan->pub.lend.kind == DMA_BUF_PFN_MMIO)
+		iosys_map_set_vaddr_iomem(map, (__force void __iomem *)kva);
+	else
+		iosys_map_set_vaddr(map, kva);
+	pfn->vmap_loan = loan;
+	pfn->nr_still++;
+	return 0;
+}
+
+void pfn_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct dma_buf_pfn *pfn = dmabuf->priv;
+
+	pfn->nr_still--;
+	pfn_loan_put(pfn->vmap_loan);
+	pfn->vmap_loan = NULL;
+}

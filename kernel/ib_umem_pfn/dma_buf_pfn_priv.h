@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/* Shared between the files of module dma_buf_pfn only. */
+#ifndef _DMA_BUF_PFN_PRIV_H
+#define _DMA_BUF_PFN_PRIV_H
+
+#include <linux/dma-buf-pfn.h>
+#include <linux/pgtable.h>
+
+/**
+ * struct pfn_loan - a list of ranges that has been checked and is in use
+ * @pub: what importers see
+ * @pfn: the buffer it belongs to
+ * @users: borrowers, plus one for being @pfn's current loan; under the
+ *	reservation lock
+ * @kva: lazily made kernel mapping of the whole buffer, see loan_kmap
+ * @nr_segs: scatterlist entries a legacy importer needs
+ */
+struct pfn_loan {
+	struct dma_buf_pfn_loan pub;
+	struct dma_buf_pfn *pfn;
+	unsigned int users;
+	void *kva;
+	unsigned int nr_segs;
+};
+
+/**
+ * struct dma_buf_pfn - the framework's side of an exported buffer
+ * @dmabuf: the dma-buf
+ * @mapping: of its inode, which may outlive its file (O_PATH through /proc)
+ * @ops: exporter's callbacks
+ * @caps: &enum dma_buf_pfn_cap
+ * @priv: exporter's
+ * @loan: current loan or NULL
+ * @vmap_loan: what a dma_buf_vmap() user sees, or NULL
+ * @nr_still: users that forbid a move
+ * @nr_pinned: those of them that forbid a revoke, too
+ * @revoked: for good
+ *
+ * Everything from @loan on is protected by the reservation lock.
+ */
+struct dma_buf_pfn {
+	struct dma_buf *dmabuf;
+	struct address_space *mapping;
+	const struct dma_buf_pfn_ops *ops;
+	unsigned long caps;
+	void *priv;
+
+	struct pfn_loan *loan;
+	struct pfn_loan *vmap_loan;
+	unsigned int nr_still;
+	unsigned int nr_pinned;
+	bool revoked;
+};
+
+/* dma_buf_pfn_loan.c */
+struct pfn_loan *pfn_loan_get(struct dma_buf_pfn *pfn);
+void pfn_loan_put(struct pfn_loan *loan);
+void pfn_loan_drop_current(struct dma_buf_pfn *pfn);
+void *pfn_loan_kmap(struct pfn_loan *loan);
+pgprot_t pfn_lend_prot(const struct dma_buf_pfn_lend *lend, pgprot_t prot);
+
+/* dma_buf_pfn_helpers.c */
+struct sg_table *pfn_map_dma_buf(struct dma_buf_attachment *attach,
+				 enum dma_data_direction dir);
+void pfn_unmap_dma_buf(struct dma_buf_attachment *attach, struct sg_table *sgt,
+		       enum dma_data_direction dir);
+int pfn_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma);
+int pfn_vmap(struct dma_buf *dmabuf, struct iosys_map *map);
+void pfn_vunmap(struct dma_buf *dmabuf, struct iosys_map *map);
+
+#endif /* _DMA_BUF_PFN_PRIV_H */
