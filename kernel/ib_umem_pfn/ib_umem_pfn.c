@@ -1,0 +1,784 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * ib_umem_pfn: the memory of an MR, borrowed from a dma-buf's exporter as
+ * physical ranges. See <rdma/ib_umem_pfn.h> for the states.
+ *
+ * Locking. Two locks, always in this order:
+ *
+ *   the dma-buf's reservation lock	every change of state; faults and
+ *					invalidations are serialised by it
+ *   umem->lock (rw_semaphore)		held for reading around every access to
+ *					the memory, for writing to change state
+ *
+ * An access never takes the reservation lock while it holds umem->lock. An
+ * access to an ABSENT umem drops everything, takes the reservation lock, maps,
+ * waits for the fences of the new placement, publishes, and takes umem->lock
+ * for reading *before* it drops the reservation lock: no invalidation can come
+ * in between, so there is no retry loop and no livelock.
+ *
+ * An invalidation comes with the reservation lock held; taking umem->lock for
+ * writing waits for running accesses (each is one packet's worth of copying),
+ * and when it has it nothing touches the old memory any more.
+ *
+ * Nothing is stored per page or per range: ranges are searched in the loan that
+ * all importers share.
+ */
+#include <linux/delay.h>
+#include <linux/dma-buf-pfn.h>
+#include <linux/dma-resv.h>
+#include <linux/export.h>
+#include <linux/io.h>
+#include <linux/module.h>
+#include <linux/overflow.h>
+#include <linux/rwsem.h>
+#include <linux/slab.h>
+#include <rdma/ib_umem_pfn.h>
+#include <rdma/ib_verbs.h>
+
+#define CREATE_TRACE_POINTS
+#include "ib_umem_pfn_trace.h"
+
+/*
+ * How long a fault waits for the exporter's move to finish. An MR that is being
+ * used must go away within the 50 s that rxe grants (rxe_pool.c), so stay well
+ * below.
+ */
+#define FENCE_TIMEOUT	(10 * HZ)
+
+/*
+ * Faults wait for fences without the reservation lock, so that one exporter that
+ * is stuck does not make a queue. Whoever had to wait this many times because
+ * the buffer moves all the time keeps the lock the next time: nobody starves.
+ */
+#define UNLOCKED_WAITS	3
+
+/*
+ * Widens the window between looking an address up and using it, so that tests
+ * of the locking can fail. Not for production: it stalls every access.
+ */
+static unsigned int test_access_delay_us;
+module_param(test_access_delay_us, uint, 0600);
+MODULE_PARM_DESC(test_access_delay_us,
+		 "for tests only: microseconds to sleep in every access");
+
+/**
+ * struct ib_umem_pfn - see the top of this file
+ * @ibdev: the importing device
+ * @dmabuf: whose memory it is; a reference is held
+ * @attach: our side of the contract with the exporter
+ * @offset: of the umem in the dma-buf, bytes
+ * @length: of the umem, bytes
+ * @writable: registered with an access right that writes
+ * @lock: see the top of this file; protects what follows
+ * @state: ABSENT, PRESENT or REVOKED
+ * @loan: the ranges, if PRESENT
+ * @kva: the buffer's kernel mapping if PRESENT and not in the direct map
+ * @hint: the range used last, see hint_pack(); only written as a whole, valid
+ *	for the loan that was current when @lock was taken
+ * @faults: times an access had to map
+ * @invalidations: times the exporter took the memory back
+ * @prefetches: times it was mapped on request
+ * @bytes_read: copied out of the umem
+ * @bytes_written: copied into the umem
+ */
+struct ib_umem_pfn {
+	struct ib_device *ibdev;
+	struct dma_buf *dmabuf;
+	struct dma_buf_pfn_attachment *attach;
+	u64 offset;
+	u64 length;
+	bool writable;
+
+	struct rw_semaphore lock;
+	enum pfn_mr_state state;
+	const struct dma_buf_pfn_loan *loan;
+	void *kva;
+	u64 hint;
+
+	atomic64_t faults;
+	atomic64_t invalidations;
+	atomic64_t prefetches;
+	atomic64_t bytes_read;
+	atomic64_t bytes_written;
+};
+
+static void umem_publish(struct ib_umem_pfn *umem, enum pfn_mr_state state,
+			 const struct dma_buf_pfn_loan *loan, void *kva)
+{
+	dma_resv_assert_held(umem->dmabuf->resv);
+
+	down_write(&umem->lock);
+	/* Revoked is for good. */
+	if (umem->state != PFN_MR_STATE_REVOKED)
+		umem->state = state;
+	umem->loan = loan;
+	umem->kva = kva;
+	umem->hint = 0;
+	up_write(&umem->lock);
+}
+
+static int umem_lock_resv(struct ib_umem_pfn *umem, bool intr)
+{
+	if (intr)
+		return dma_resv_lock_interruptible(umem->dmabuf->resv, NULL);
+	return dma_resv_lock(umem->dmabuf->resv, NULL);
+}
+
+/*
+ * Take the reservation lock when there is no move on its way, or nothing to wait
+ * for one for. Returns 0 with the lock held.
+ */
+static int umem_lock_settled(struct ib_umem_pfn *umem, bool intr)
+{
+	struct dma_resv *resv = umem->dmabuf->resv;
+	unsigned long deadline = jiffies + FENCE_TIMEOUT;
+	unsigned int waits = 0;
+	int err;
+
+	err = umem_lock_resv(umem, intr);
+	if (err)
+		return err;
+
+	while (umem->state == PFN_MR_STATE_ABSENT &&
+	       !dma_resv_test_signaled(resv, DMA_RESV_USAGE_KERNEL)) {
+		bool keep = waits++ >= UNLOCKED_WAITS;
+		long left = deadline - jiffies;
+
+		if (!keep)
+			dma_resv_unlock(resv);
+		left = dma_resv_wait_timeout(resv, DMA_RESV_USAGE_KERNEL, intr,
+					     max(left, 1L));
+		if (left > 0)
+			err = keep ? 0 : umem_lock_resv(umem, intr);
+		else
+			err = left ?: -ETIMEDOUT;
+		if (err) {
+			if (keep)
+				dma_resv_unlock(resv);
+			return err;
+		}
+	}
+	return 0;
+}
+
+/* Make the umem PRESENT. Called between umem_lock_settled() and unlocking. */
+static int umem_map(struct ib_umem_pfn *umem)
+{
+	const struct dma_buf_pfn_loan *loan;
+	void *kva = NULL;
+
+	dma_resv_assert_held(umem->dmabuf->resv);
+
+	if (umem->state == PFN_MR_STATE_PRESENT)
+		return 0;
+	if (umem->state == PFN_MR_STATE_REVOKED)
+		return -ENODEV;
+
+	loan = dma_buf_pfn_map(umem->attach);
+	if (IS_ERR(loan))
+		return PTR_ERR(loan);
+
+	if (loan->lend.kind != DMA_BUF_PFN_RAM) {
+		kva = dma_buf_pfn_loan_kmap(loan);
+		if (!kva) {
+			dma_buf_pfn_unmap(umem->attach);
+			return -ENOMEM;
+		}
+	}
+
+	umem_publish(umem, PFN_MR_STATE_PRESENT, loan, kva);
+	return 0;
+}
+
+static void umem_invalidate(struct dma_buf_pfn_attachment *attach, bool revoked)
+{
+	struct ib_umem_pfn *umem = attach->priv;
+	bool present = umem->state == PFN_MR_STATE_PRESENT;
+
+	trace_ib_umem_pfn_invalidate(umem, present, revoked);
+	if (present)
+		atomic64_inc(&umem->invalidations);
+	umem_publish(umem,
+		     revoked ? PFN_MR_STATE_REVOKED : PFN_MR_STATE_ABSENT,
+		     NULL, NULL);
+	dma_buf_pfn_unmap(attach);
+}
+
+static const struct dma_buf_pfn_importer_ops umem_importer_ops = {
+	.invalidate = umem_invalidate,
+};
+
+static int umem_check_file(const struct dma_buf *dmabuf, bool writable)
+{
+	fmode_t need = FMODE_READ | (writable ? FMODE_WRITE : 0);
+
+	return (dmabuf->file->f_mode & need) == need ? 0 : -EACCES;
+}
+
+static int umem_attach(struct ib_umem_pfn *umem, enum pfn_mr_mode mode)
+{
+	static const enum dma_buf_pfn_mode modes[] = {
+		[PFN_MR_MODE_DEFAULT] = DMA_BUF_PFN_DEFAULT,
+		[PFN_MR_MODE_PINNED] = DMA_BUF_PFN_PINNED,
+		[PFN_MR_MODE_REVOCABLE] = DMA_BUF_PFN_REVOCABLE,
+		[PFN_MR_MODE_DYNAMIC] = DMA_BUF_PFN_DYNAMIC,
+	};
+	struct dma_buf_pfn_attachment *attach;
+
+	if (mode >= ARRAY_SIZE(modes))
+		return -EINVAL;
+	attach = dma_buf_pfn_attach(umem->dmabuf, &umem->ibdev->dev,
+				    modes[mode], &umem_importer_ops, umem);
+	if (IS_ERR(attach))
+		return PTR_ERR(attach);
+	umem->attach = attach;
+	return 0;
+}
+
+static int umem_map_first(struct ib_umem_pfn *umem)
+{
+	int err;
+
+	err = umem_lock_settled(umem, true);
+	if (err)
+		return err;
+	err = umem_map(umem);
+	trace_ib_umem_pfn_map(umem, umem->offset, umem->length,
+			      err ? 0 : umem->loan->lend.nr, false, err);
+	dma_resv_unlock(umem->dmabuf->resv);
+	return err;
+}
+
+/**
+ * ib_umem_pfn_get - borrow (a part of) a dma-buf for an MR
+ * @ibdev: the importing device; must outlive the umem
+ * @attr: what to borrow and how
+ *
+ * The umem is PRESENT on return. The caller's dma-buf file descriptor may be
+ * closed afterwards.
+ *
+ * Context: process context of the registering process, may sleep.
+ * Return: the umem, to be released with ib_umem_pfn_release(), or ERR_PTR():
+ * -EBADF	@attr->fd is not open
+ * -EINVAL	not a dma-buf; nothing, or more than there is, was asked for;
+ *		unknown mode
+ * -EACCES	the dma-buf was exported without the rights that @attr->access
+ *		needs
+ * -EOPNOTSUPP	the dma-buf does not lend ranges, or its exporter cannot promise
+ *		what @attr->mode needs
+ * -ENODEV	the dma-buf has been revoked
+ * -ETIMEDOUT	the exporter did not finish moving it
+ * -EINTR, -ERESTARTSYS	a signal
+ * -ENOMEM	or any error of the exporter
+ */
+struct ib_umem_pfn *ib_umem_pfn_get(struct ib_device *ibdev,
+				    const struct ib_umem_pfn_attr *attr)
+{
+	struct ib_umem_pfn *umem;
+	struct dma_buf *dmabuf;
+	u64 end;
+	int err;
+
+	dmabuf = dma_buf_get(attr->fd);
+	if (IS_ERR(dmabuf))
+		return ERR_CAST(dmabuf);
+
+	err = -EINVAL;
+	if (!attr->length ||
+	    check_add_overflow(attr->offset, attr->length, &end) ||
+	    end > dmabuf->size)
+		goto err_put;
+
+	err = -ENOMEM;
+	umem = kzalloc_obj(*umem, GFP_KERNEL_ACCOUNT);
+	if (!umem)
+		goto err_put;
+	umem->ibdev = ibdev;
+	umem->dmabuf = dmabuf;
+	umem->offset = attr->offset;
+	umem->length = attr->length;
+	umem->writable = ib_access_writable(attr->access);
+	umem->state = PFN_MR_STATE_ABSENT;
+	init_rwsem(&umem->lock);
+
+	err = umem_check_file(dmabuf, umem->writable);
+	if (err)
+		goto err_free;
+	err = umem_attach(umem, attr->mode);
+	if (err)
+		goto err_free;
+	err = umem_map_first(umem);
+	if (err)
+		goto err_detach;
+	return umem;
+
+err_detach:
+	dma_buf_pfn_detach(umem->attach);
+err_free:
+	kfree(umem);
+err_put:
+	dma_buf_put(dmabuf);
+	return ERR_PTR(err);
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_get, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_release - give it back
+ * @umem: the umem, not in use any more; NULL is ignored
+ *
+ * Never fails, whatever became of the exporter.
+ *
+ * Context: process context, may sleep.
+ */
+void ib_umem_pfn_release(struct ib_umem_pfn *umem)
+{
+	struct dma_buf *dmabuf;
+
+	if (!umem)
+		return;
+
+	dmabuf = umem->dmabuf;
+	dma_buf_pfn_detach(umem->attach);
+	kfree(umem);
+	dma_buf_put(dmabuf);
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_release, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_change_access - may the MR's access rights become these?
+ * @umem: the umem
+ * @access: mask of &enum ib_access_flags
+ *
+ * For rereg_mr. On success the umem allows what @access needs.
+ *
+ * Return: 0; -EACCES if the dma-buf was exported without the rights;
+ * -EOPNOTSUPP for rights that need persistent memory or paging by the MMU.
+ */
+int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access)
+{
+	bool writable = ib_access_writable(access);
+	int err;
+
+	if (access & (IB_ACCESS_ON_DEMAND | IB_ACCESS_FLUSH_PERSISTENT))
+		return -EOPNOTSUPP;
+	err = umem_check_file(umem->dmabuf, writable);
+	if (err)
+		return err;
+
+	down_write(&umem->lock);
+	umem->writable = writable;
+	up_write(&umem->lock);
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_change_access, "IB_UMEM_PFN");
+
+/* Map on access; returns 0 with umem->lock held for reading. */
+static int umem_fault(struct ib_umem_pfn *umem)
+{
+	int err;
+
+	err = umem_lock_settled(umem, false);
+	if (err)
+		return err;
+	/* Unless another access was here first. */
+	if (umem->state == PFN_MR_STATE_ABSENT) {
+		atomic64_inc(&umem->faults);
+		err = umem_map(umem);
+		trace_ib_umem_pfn_map(umem, umem->offset, umem->length,
+				      err ? 0 : umem->loan->lend.nr, true, err);
+	} else if (umem->state == PFN_MR_STATE_REVOKED) {
+		err = -ENODEV;
+	}
+	if (!err)
+		down_read(&umem->lock);
+	dma_resv_unlock(umem->dmabuf->resv);
+	return err;
+}
+
+/*
+ * Begin an access to @length bytes at @offset. Returns 0 with umem->lock held
+ * for reading: until umem_leave() the memory stays where it is.
+ */
+static int umem_enter(struct ib_umem_pfn *umem, u64 offset, size_t length,
+		      bool write)
+{
+	unsigned int delay;
+	int err;
+
+	if (offset > umem->length || length > umem->length - offset)
+		return -EINVAL;
+
+	down_read(&umem->lock);
+	if (unlikely(umem->state != PFN_MR_STATE_PRESENT)) {
+		bool revoked = umem->state == PFN_MR_STATE_REVOKED;
+
+		up_read(&umem->lock);
+		err = revoked ? -ENODEV : umem_fault(umem);
+		if (err)
+			return err;
+	}
+	if (unlikely(write && !umem->writable)) {
+		up_read(&umem->lock);
+		return -EACCES;
+	}
+
+	delay = READ_ONCE(test_access_delay_us);
+	if (unlikely(delay))
+		fsleep(delay);
+	return 0;
+}
+
+static void umem_leave(struct ib_umem_pfn *umem)
+{
+	up_read(&umem->lock);
+}
+
+/*
+ * The range used last: index and first page in one word, so that concurrent
+ * accesses read either an old or a new pair and never a mix.
+ */
+static u64 hint_pack(size_t index, u64 start)
+{
+	u64 page = start >> PAGE_SHIFT;
+
+	/* 16 TiB and 4 Gi ranges; beyond, the search does without a hint. */
+	if (index > U32_MAX || page > U32_MAX)
+		return 0;
+	return (u64)index << 32 | page;
+}
+
+/* Find the range that holds byte @pos of the dma-buf. */
+static size_t umem_seek(const struct ib_umem_pfn *umem, u64 pos, u64 *start)
+{
+	const struct dma_buf_pfn_lend *lend = &umem->loan->lend;
+	u64 hint = READ_ONCE(umem->hint);
+	size_t i = hint >> 32;
+
+	*start = (hint & U32_MAX) << PAGE_SHIFT;
+	if (pos >= *start) {
+		if (pos - *start < lend->vec[i].len)
+			return i;
+		/* Streams go on in the range that follows. */
+		if (i + 1 < lend->nr) {
+			*start += lend->vec[i++].len;
+			if (pos >= *start && pos - *start < lend->vec[i].len)
+				return i;
+		}
+	}
+	return dma_buf_pfn_loan_find(umem->loan, pos, start);
+}
+
+/* RAM in the direct map: one memcpy per physical range. */
+static void umem_copy_ram(struct ib_umem_pfn *umem, u64 pos, void *buf,
+			  size_t length, bool to_umem)
+{
+	const struct phys_vec *vec = umem->loan->lend.vec;
+	u64 start;
+	size_t i = umem_seek(umem, pos, &start);
+
+	for (;;) {
+		size_t in = pos - start;
+		size_t n = min(length, vec[i].len - in);
+		void *va = phys_to_virt(vec[i].paddr + in);
+
+		if (to_umem)
+			memcpy(va, buf, n);
+		else
+			memcpy(buf, va, n);
+
+		length -= n;
+		if (!length)
+			break;
+		buf += n;
+		pos += n;
+		start += vec[i++].len;
+	}
+	WRITE_ONCE(umem->hint, hint_pack(i, start));
+}
+
+/*
+ * Out of this CPU's write-combining buffer: what acknowledges the data may be
+ * sent, and the data read, by any other CPU.
+ */
+static void umem_drain_wc(void)
+{
+	wmb(); /* orders write-combined stores before everything after */
+}
+
+/* Not write-back cached: the loan's kernel mapping is contiguous. */
+static void umem_copy_io(struct ib_umem_pfn *umem, u64 pos, void *buf,
+			 size_t length, bool to_umem)
+{
+	void __iomem *va = (__force void __iomem *)umem->kva + pos;
+
+	if (to_umem) {
+		memcpy_toio(va, buf, length);
+		umem_drain_wc();
+	} else {
+		memcpy_fromio(buf, va, length);
+	}
+}
+
+/* Memory that takes the io accessors, and no atomic instructions. */
+static bool umem_is_io(const struct ib_umem_pfn *umem)
+{
+	const struct dma_buf_pfn_lend *lend = &umem->loan->lend;
+
+	return lend->kind == DMA_BUF_PFN_MMIO ||
+	       lend->caching != DMA_BUF_PFN_WB;
+}
+
+static void umem_copy(struct ib_umem_pfn *umem, u64 offset, void *buf,
+		      size_t length, bool to_umem)
+{
+	u64 pos = umem->offset + offset;
+
+	if (!umem->kva)
+		umem_copy_ram(umem, pos, buf, length, to_umem);
+	else if (umem_is_io(umem))
+		umem_copy_io(umem, pos, buf, length, to_umem);
+	else if (to_umem)
+		memcpy(umem->kva + pos, buf, length);
+	else
+		memcpy(buf, umem->kva + pos, length);
+}
+
+/**
+ * ib_umem_pfn_copy_to - write into the umem with the CPU
+ * @umem: the umem
+ * @offset: where to, bytes from the start of the umem
+ * @src: what
+ * @length: how much, bytes
+ *
+ * Visible to all CPUs and devices that look after this has returned.
+ *
+ * Context: process context, may sleep (to map the umem after a move).
+ * Return: 0; -EINVAL outside of the umem; -EACCES if it is not writable;
+ * -ENODEV once revoked; -ETIMEDOUT if the exporter doesn't finish a move;
+ * -ENOMEM or the exporter's error. Nothing has been written on failure.
+ */
+int ib_umem_pfn_copy_to(struct ib_umem_pfn *umem, u64 offset,
+			const void *src, size_t length)
+{
+	int err;
+
+	if (!length)
+		return 0;
+	err = umem_enter(umem, offset, length, true);
+	if (err)
+		return err;
+	umem_copy(umem, offset, (void *)src, length, true);
+	umem_leave(umem);
+	atomic64_add(length, &umem->bytes_written);
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_copy_to, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_copy_from - read from the umem with the CPU
+ * @umem: the umem
+ * @offset: where from, bytes from the start of the umem
+ * @dst: where to
+ * @length: how much, bytes
+ *
+ * Context and errors as for ib_umem_pfn_copy_to().
+ */
+int ib_umem_pfn_copy_from(struct ib_umem_pfn *umem, u64 offset,
+			  void *dst, size_t length)
+{
+	int err;
+
+	if (!length)
+		return 0;
+	err = umem_enter(umem, offset, length, false);
+	if (err)
+		return err;
+	umem_copy(umem, offset, dst, length, false);
+	umem_leave(umem);
+	atomic64_add(length, &umem->bytes_read);
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_copy_from, "IB_UMEM_PFN");
+
+/* Address of 8 aligned bytes; they cannot straddle two ranges. */
+static void *umem_word(struct ib_umem_pfn *umem, u64 offset)
+{
+	u64 pos = umem->offset + offset;
+	u64 start;
+	size_t i;
+
+	if (umem->kva)
+		return umem->kva + pos;
+	i = umem_seek(umem, pos, &start);
+	return phys_to_virt(umem->loan->lend.vec[i].paddr + (pos - start));
+}
+
+static int umem_enter_word(struct ib_umem_pfn *umem, u64 offset)
+{
+	if ((umem->offset + offset) % sizeof(u64))
+		return -EINVAL;
+	return umem_enter(umem, offset, sizeof(u64), true);
+}
+
+static void umem_leave_word(struct ib_umem_pfn *umem, bool read)
+{
+	if (umem_is_io(umem))
+		umem_drain_wc();
+	umem_leave(umem);
+	atomic64_add(sizeof(u64), &umem->bytes_written);
+	if (read)
+		atomic64_add(sizeof(u64), &umem->bytes_read);
+}
+
+/* No CPU can do an atomic operation on a bus: one at a time, then. */
+static DEFINE_SPINLOCK(io_atomic_lock);
+
+/**
+ * ib_umem_pfn_fetch_add - atomically add to 8 bytes of the umem
+ * @umem: the umem
+ * @offset: bytes from the start of the umem; naturally aligned in the dma-buf
+ * @add: what to add, host byte order
+ * @orig: set to the value before
+ *
+ * On RAM this is atomic with everything the CPUs do, on MMIO with other atomic
+ * operations and stores through any ib_umem_pfn.
+ *
+ * Context and errors as for ib_umem_pfn_copy_to(), and -EINVAL if misaligned.
+ */
+int ib_umem_pfn_fetch_add(struct ib_umem_pfn *umem, u64 offset, u64 add,
+			  u64 *orig)
+{
+	void *va;
+	int err;
+
+	err = umem_enter_word(umem, offset);
+	if (err)
+		return err;
+	va = umem_word(umem, offset);
+	if (umem_is_io(umem)) {
+		void __iomem *io = (__force void __iomem *)va;
+
+		spin_lock(&io_atomic_lock);
+		*orig = readq(io);
+		writeq(*orig + add, io);
+		spin_unlock(&io_atomic_lock);
+	} else {
+		*orig = READ_ONCE(*(u64 *)va);
+		while (!try_cmpxchg64((u64 *)va, orig, *orig + add))
+			;
+	}
+	umem_leave_word(umem, true);
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_fetch_add, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_cmp_swap - atomically compare and swap 8 bytes of the umem
+ * @umem: the umem
+ * @offset: bytes from the start of the umem; naturally aligned in the dma-buf
+ * @compare: replace only this, host byte order
+ * @swap: by this
+ * @orig: set to the value before
+ *
+ * Atomicity, context and errors as for ib_umem_pfn_fetch_add().
+ */
+int ib_umem_pfn_cmp_swap(struct ib_umem_pfn *umem, u64 offset, u64 compare,
+			 u64 swap, u64 *orig)
+{
+	void *va;
+	int err;
+
+	err = umem_enter_word(umem, offset);
+	if (err)
+		return err;
+	va = umem_word(umem, offset);
+	if (umem_is_io(umem)) {
+		void __iomem *io = (__force void __iomem *)va;
+
+		spin_lock(&io_atomic_lock);
+		*orig = readq(io);
+		if (*orig == compare)
+			writeq(swap, io);
+		spin_unlock(&io_atomic_lock);
+	} else {
+		*orig = cmpxchg64((u64 *)va, compare, swap);
+	}
+	umem_leave_word(umem, true);
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_cmp_swap, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_store - write 8 bytes of the umem in one go
+ * @umem: the umem
+ * @offset: bytes from the start of the umem; naturally aligned in the dma-buf
+ * @value: what, host byte order
+ *
+ * Ordered after everything the caller has written before. Context and errors as
+ * for ib_umem_pfn_fetch_add().
+ */
+int ib_umem_pfn_store(struct ib_umem_pfn *umem, u64 offset, u64 value)
+{
+	void *va;
+	int err;
+
+	err = umem_enter_word(umem, offset);
+	if (err)
+		return err;
+	va = umem_word(umem, offset);
+	if (umem_is_io(umem)) {
+		spin_lock(&io_atomic_lock);
+		writeq(value, (__force void __iomem *)va);
+		spin_unlock(&io_atomic_lock);
+	} else {
+		/* after everything that the caller has written before */
+		smp_store_release((u64 *)va, value);
+	}
+	umem_leave_word(umem, false);
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_store, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_query - state and counters
+ * @umem: the umem
+ * @info: filled in
+ *
+ * Context: process context, may sleep.
+ */
+void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info)
+{
+	static const enum pfn_mr_mode modes[] = {
+		[DMA_BUF_PFN_PINNED] = PFN_MR_MODE_PINNED,
+		[DMA_BUF_PFN_REVOCABLE] = PFN_MR_MODE_REVOCABLE,
+		[DMA_BUF_PFN_DYNAMIC] = PFN_MR_MODE_DYNAMIC,
+	};
+
+	*info = (struct pfn_mr_info) {
+		.mode = modes[umem->attach->mode],
+		.backend = PFN_MR_BACKEND_PFN,
+		.metadata_bytes = kmalloc_size_roundup(sizeof(*umem)) +
+			kmalloc_size_roundup(sizeof(*umem->attach)) +
+			kmalloc_size_roundup(sizeof(*umem->attach->attach)),
+		.faults = atomic64_read(&umem->faults),
+		.invalidations = atomic64_read(&umem->invalidations),
+		.prefetches = atomic64_read(&umem->prefetches),
+		.bytes_read = atomic64_read(&umem->bytes_read),
+		.bytes_written = atomic64_read(&umem->bytes_written),
+	};
+
+	down_read(&umem->lock);
+	info->state = umem->state;
+	if (umem->state == PFN_MR_STATE_PRESENT) {
+		info->ranges = umem->loan->lend.nr;
+		info->mmio = umem->loan->lend.kind == DMA_BUF_PFN_MMIO;
+	}
+	up_read(&umem->lock);
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_query, "IB_UMEM_PFN");
+
+MODULE_DESCRIPTION("RDMA memory regions on dma-bufs by physical ranges");
+MODULE_AUTHOR("umem-pfn");
+MODULE_LICENSE("Dual BSD/GPL");
+MODULE_IMPORT_NS("DMA_BUF");
+MODULE_IMPORT_NS("DMA_BUF_PFN");

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-2-Clause) */
+/*
+ * What a driver with pfn MRs adds to the uverbs ioctl interface: attributes on
+ * the methods that register a dma-buf, and methods on UVERBS_OBJECT_MR.
+ */
+#ifndef _UAPI_RDMA_PFN_MR_ABI_H
+#define _UAPI_RDMA_PFN_MR_ABI_H
+
+#include <linux/types.h>
+#include <rdma/ib_user_ioctl_cmds.h>
+
+/* What importer and exporter agree on, see docs/access-rules.md. */
+enum pfn_mr_mode {
+	PFN_MR_MODE_DEFAULT = 0,	/* the most the exporter may need */
+	PFN_MR_MODE_PINNED = 1,
+	PFN_MR_MODE_REVOCABLE = 2,
+	PFN_MR_MODE_DYNAMIC = 3,
+};
+
+enum pfn_mr_state {
+	PFN_MR_STATE_ABSENT = 0,	/* not mapped now; the next access maps it */
+	PFN_MR_STATE_PRESENT = 1,
+	PFN_MR_STATE_REVOKED = 2,	/* for good */
+};
+
+/* How the device reaches the memory. */
+enum pfn_mr_backend {
+	PFN_MR_BACKEND_PFN = 1,		/* physical ranges lent by the exporter */
+};
+
+/* struct pfn_mr_info - what PFN_MR_METHOD_QUERY returns. */
+struct pfn_mr_info {
+	__u32 mode;			/* enum pfn_mr_mode, never DEFAULT */
+	__u32 state;			/* enum pfn_mr_state */
+	__u32 backend;			/* enum pfn_mr_backend */
+	__u32 mmio;			/* 1: device memory, 0: RAM (if PRESENT) */
+	__aligned_u64 ranges;		/* of the whole dma-buf, 0 unless PRESENT */
+	__aligned_u64 metadata_bytes;	/* kernel memory this MR takes by itself */
+	__aligned_u64 faults;		/* maps on access after an invalidation */
+	__aligned_u64 invalidations;	/* times the exporter took the memory back */
+	__aligned_u64 prefetches;	/* maps asked for by advise_mr */
+	__aligned_u64 bytes_read;	/* by RDMA out of this MR */
+	__aligned_u64 bytes_written;	/* by RDMA into this MR */
+};
+
+/*
+ * Attributes on UVERBS_OBJECT_MR, both on UVERBS_METHOD_REG_DMABUF_MR and on
+ * UVERBS_METHOD_REG_MR with an fd.
+ */
+enum pfn_mr_attrs_reg_dmabuf {
+	/* optional, enum pfn_mr_mode as __u64; EOPNOTSUPP if the exporter can't */
+	PFN_MR_ATTR_REG_DMABUF_MODE = UVERBS_ID_DRIVER_NS_WITH_UHW,
+};
+
+/* Methods on UVERBS_OBJECT_MR. */
+enum pfn_mr_methods {
+	PFN_MR_METHOD_QUERY = (1U << UVERBS_ID_NS_SHIFT),
+};
+
+/* EOPNOTSUPP if the MR is not a pfn MR. */
+enum pfn_mr_attrs_query {
+	PFN_MR_ATTR_QUERY_HANDLE = (1U << UVERBS_ID_NS_SHIFT),	/* IDR, MR */
+	PFN_MR_ATTR_QUERY_INFO,		/* out, struct pfn_mr_info */
+};
+
+#endif /* _UAPI_RDMA_PFN_MR_ABI_H */
