@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+//
+// The uverbs ioctls that libibverbs does not wrap: registering with a mode,
+// asking an MR how it is, and advise_mr on providers that have no operation for
+// it. All of it works with the stock libibverbs: ibv_context::cmd_fd and the
+// ioctl are public.
+#pragma once
+
+#include "common/verbs.hpp"
+
+#include <infiniband/verbs.h>
+#include <rdma/pfn_mr_abi.h>
+
+#include <cstdint>
+#include <optional>
+
+namespace pfn {
+
+/// State and counters of the MR with this @p handle. EOPNOTSUPP if it is not a
+/// pfn MR or the driver knows no such thing.
+pfn_mr_info query_mr(ibv_context* context, std::uint32_t handle);
+
+/// As above, of an MR that libibverbs has made.
+inline pfn_mr_info query_mr(const Mr& mr) {
+    return query_mr(mr.get()->context, mr.handle());
+}
+
+/// ibv_advise_mr() for one range, past the provider and into the kernel.
+void advise_mr(const Pd& pd, std::uint32_t advice, std::uint32_t flags, ibv_sge range);
+
+/// A memory region on a dma-buf with a mode of the caller's choice. It is no
+/// ibv_mr: libibverbs knows nothing of it.
+class ModeMr {
+  public:
+    /// Arguments as in Mr::dmabuf(). EOPNOTSUPP if the exporter cannot promise
+    /// what @p mode asks for; EINVAL if there is no such mode.
+    ModeMr(const Pd& pd, std::uint32_t mode, int fd, std::uint64_t offset, std::uint64_t length,
+           std::uint64_t iova, unsigned access = FULL_ACCESS);
+    ModeMr(ModeMr&& other) noexcept;
+    ModeMr& operator=(ModeMr&& other) noexcept;
+    ~ModeMr();
+
+    [[nodiscard]] std::uint32_t lkey() const { return lkey_; }
+    [[nodiscard]] std::uint32_t rkey() const { return rkey_; }
+    [[nodiscard]] std::uint32_t handle() const { return *handle_; }
+    [[nodiscard]] pfn_mr_info query() const { return query_mr(context_, *handle_); }
+    /// Deregister now, and say if that fails.
+    void dereg();
+
+  private:
+    ibv_context* context_;
+    std::optional<std::uint32_t> handle_;
+    std::uint32_t lkey_ = 0;
+    std::uint32_t rkey_ = 0;
+};
+
+} // namespace pfn
