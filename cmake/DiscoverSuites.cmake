@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+#
+# One CTest entry per GoogleTest *suite*.
+#
+# gtest_discover_tests() makes one per test, that is one process per test:
+# starting a process and opening two RDMA devices takes longer under emulation
+# than most tests do. One entry per suite keeps `ctest -R` useful. The binary
+# is asked for its suites after it was built, so none can be forgotten; that
+# works outside the guest too, since a test binary touches no device before a
+# test runs.
+#
+#   umem_pfn_discover_suites(TARGET LABEL TIMEOUT_SECONDS)
+#
+# Suite Sizes/Foo of target test_bar becomes the CTest entry bar.Foo.
+# LABEL: "host" for tests that run anywhere, "guest" for those that need the
+# modules and the two soft-RoCE devices; the latter run one at a time.
+
+if(CMAKE_SCRIPT_MODE_FILE)
+  # Second life of this file: cmake -P after the link of a test binary.
+  execute_process(COMMAND "${BINARY}" --gtest_list_tests
+                  OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
+  string(REPLACE "\n" ";" lines "${listing}")
+  set(script "")
+  foreach(line IN LISTS lines)
+    if(line MATCHES "^([A-Za-z0-9_/]+)\\.")
+      set(suite "${CMAKE_MATCH_1}")
+      string(REGEX REPLACE "^.*/" "" short "${suite}")
+      set(name "${SUBJECT}.${short}")
+      string(APPEND script
+             "add_test([==[${name}]==] \"${BINARY}\" \"--gtest_filter=${suite}.*\" --gtest_brief=1)\n"
+             "set_tests_properties([==[${name}]==] PROPERTIES LABELS ${LABEL} TIMEOUT ${TIMEOUT}")
+      if(LABEL STREQUAL "guest")
+        string(APPEND script " RUN_SERIAL TRUE")
+      endif()
+      string(APPEND script ")\n")
+    endif()
+  endforeach()
+  if(script STREQUAL "")
+    message(FATAL_ERROR "${BINARY} has no tests")
+  endif()
+  file(WRITE "${OUTPUT}" "${script}")
+  return()
+endif()
+
+set(UMEM_PFN_DISCOVER_SUITES "${CMAKE_CURRENT_LIST_FILE}")
+
+function(umem_pfn_discover_suites target label timeout)
+  set(output "${CMAKE_CURRENT_BINARY_DIR}/${target}_suites.cmake")
+  string(REGEX REPLACE "^test_" "" subject "${target}")
+  add_custom_command(
+    TARGET ${target} POST_BUILD
+    COMMAND "${CMAKE_COMMAND}" "-DBINARY=$<TARGET_FILE:${target}>" "-DOUTPUT=${output}"
+            "-DSUBJECT=${subject}" "-DLABEL=${label}" "-DTIMEOUT=${timeout}" -P "${UMEM_PFN_DISCOVER_SUITES}"
+    BYPRODUCTS "${output}"
+    VERBATIM)
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${output}")
+endfunction()

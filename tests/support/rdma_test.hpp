@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+//
+// What tests that do RDMA start from: the guest's two soft-RoCE devices, one
+// queue pair on each, connected.
+#pragma once
+
+#include "common/error.hpp"
+#include "common/pattern.hpp"
+#include "common/raw_uverbs.hpp"
+#include "common/verbs.hpp"
+#include "common/vram.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <ostream>
+#include <span>
+#include <vector>
+
+namespace pfn {
+
+inline constexpr const char* GPU_DEVICE = "rxe_gpu";
+inline constexpr const char* PEER_DEVICE = "rxe_peer";
+
+inline constexpr std::uint64_t KIB = 1024;
+inline constexpr std::uint64_t MIB = 1024 * KIB;
+
+/// Everything needed to be one side of a connection.
+struct Endpoint {
+    explicit Endpoint(const std::string& device)
+        : context(device), pd(context.get()), cq(context.get(), 4 * Qp::DEPTH),
+          qp(context, pd, cq) {}
+
+    Context context;
+    Pd pd;
+    Cq cq;
+    Qp qp;
+};
+
+/// Connect two queue pairs of this process.
+void connect(Qp& a, Qp& b);
+
+/// Memory of this process and its MR.
+struct HostMemory {
+    HostMemory(const Pd& pd, std::size_t size, unsigned access = FULL_ACCESS)
+        : memory(Mapping::anonymous(size)), mr(Mr::host(pd, memory.bytes(), access)) {}
+
+    [[nodiscard]] std::span<std::byte> bytes() const { return memory.bytes(); }
+    [[nodiscard]] ibv_sge sge(std::size_t offset, std::size_t length) const {
+        return {.addr = memory.address() + offset,
+                .length = static_cast<std::uint32_t>(length),
+                .lkey = mr.lkey()};
+    }
+    [[nodiscard]] Remote remote(std::size_t offset = 0) const {
+        return {.address = memory.address() + offset, .rkey = mr.rkey()};
+    }
+    /// The 8-byte word at @p offset.
+    [[nodiscard]] std::uint64_t word(std::size_t offset = 0) const;
+
+    Mapping memory;
+    Mr mr;
+};
+
+/// How to allocate and register a buffer of device memory.
+struct BufferCase {
+    const char* name;
+    std::uint32_t placement;
+    bool fragmented; ///< every page a range of its own
+};
+
+inline void PrintTo(const BufferCase& c, std::ostream* out) {
+    *out << c.name;
+}
+
+inline constexpr BufferCase BUFFER_CASES[] = {
+    {"VramContiguous", PFN_VRAM_PLACEMENT_VRAM, false},
+    {"VramFragmented", PFN_VRAM_PLACEMENT_VRAM, true},
+    {"SystemContiguous", PFN_VRAM_PLACEMENT_SYSTEM, false},
+    {"SystemFragmented", PFN_VRAM_PLACEMENT_SYSTEM, true},
+};
+
+/// Name of a parametrised test after its buffer.
+inline std::string case_name(const testing::TestParamInfo<BufferCase>& info) {
+    return info.param.name;
+}
+
+/// A buffer of device memory, a CPU mapping of it, and an MR on all of it whose
+/// addresses start at 0.
+struct DeviceMemory {
+    DeviceMemory(const VramDevice& vram, const Pd& pd, const BufferSpec& spec,
+                 unsigned access = FULL_ACCESS)
+        : buffer(vram.alloc(spec)), cpu(buffer.map()),
+          mr(Mr::dmabuf(pd, buffer.fd(), 0, buffer.size(), 0, access)) {}
+
+    [[nodiscard]] std::span<std::byte> bytes() const { return cpu.bytes(); }
+    [[nodiscard]] ibv_sge sge(std::uint64_t offset, std::size_t length) const {
+        return {.addr = offset, .length = static_cast<std::uint32_t>(length), .lkey = mr.lkey()};
+    }
+    [[nodiscard]] Remote remote(std::uint64_t offset = 0) const {
+        return {.address = offset, .rkey = mr.rkey()};
+    }
+
+    DmaBuf buffer;
+    Mapping cpu;
+    Mr mr;
+};
+
+/// Two endpoints, `gpu` and `peer`, connected, and device memory at hand.
+class RdmaTest : public testing::Test {
+  protected:
+    void SetUp() override;
+
+    /// Chunk that makes every page a range of its own.
+    static std::uint64_t page_chunk() { return page_size(); }
+
+    /// Write @p length bytes from @p local into @p remote and expect success.
+    void write(const ibv_sge& local, Remote remote);
+    /// Read from @p remote into @p local and expect success.
+    void read(const ibv_sge& local, Remote remote);
+    /// Like the two above, from the gpu's side.
+    ibv_wc_status complete(Endpoint& endpoint);
+
+    /// New queue pairs in place of broken ones. (rxe can move a queue pair to the
+    /// error state some time after its completion, so resetting one is a race.)
+    void reconnect();
+
+    VramDevice vram;
+    Endpoint gpu{GPU_DEVICE};
+    Endpoint peer{PEER_DEVICE};
+};
+
+/// A dma-buf of @p size bytes from an exporter that knows nothing of this
+/// project (udmabuf). Throws if the kernel has none.
+Fd foreign_dmabuf(std::uint64_t size);
+
+/// All of @p data is the pattern of @p seed at @p position.
+testing::AssertionResult has_pattern(std::span<const std::byte> data, std::uint64_t seed,
+                                     std::uint64_t position = 0);
+
+/// All of @p data, whole words, is zero.
+bool all_zero(std::span<const std::byte> data);
+
+/// An errno that GoogleTest prints by name.
+struct Errno {
+    int value;
+    bool operator==(const Errno&) const = default;
+};
+
+inline void PrintTo(const Errno& e, std::ostream* out) {
+    *out << (e.value == 0 ? "success" : strerrorname_np(e.value));
+}
+
+} // namespace pfn
+
+/// @p step must fail with the errno @p expected, or succeed if that is 0.
+#define EXPECT_ERRNO(expected, step)                                                               \
+    EXPECT_EQ(::pfn::Errno{expected}, ::pfn::Errno{::pfn::errno_of([&] { (void)(step); })})
+#define ASSERT_ERRNO(expected, step)                                                               \
+    ASSERT_EQ(::pfn::Errno{expected}, ::pfn::Errno{::pfn::errno_of([&] { (void)(step); })})
