@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+# shellcheck shell=bash
+#
+# ./lab check: what a reviewer would say about style, said by programs.
+
+cmd_check() {
+	mkdir -p "$BUILD"
+	with_lock "$BUILD/lock" "building for this clone" check_locked
+	say "no complaints"
+}
+
+check_locked() {
+	local log=$BUILD/check.log series
+	series=$(awk -v r="$KERNEL" '$2 == r { print $1 }' "$ROOT/lab/kernels")
+	: >"$log"
+	step "$log" "shellcheck" in_root bash -euc '
+		cd "$0"
+		shellcheck -x lab .ci/run lab.d/{guest-init,index-modules,machine} \
+			tests/lab/run-tests tests/lab/guest-checks.sh provider/librxe/build.sh' "$CLONE"
+	step "$log" "clang-format" in_root bash -euc '
+		cd "$0"
+		find examples tests -name "*.[ch]pp" -print0 |
+			xargs -0 clang-format --dry-run -Werror' "$CLONE"
+	step "$log" "checkpatch and sparse" in_root \
+		make -C "$CLONE/kernel/ib_umem_pfn" -j"$(nproc)" --no-print-directory check \
+		KVER="$KERNEL" OUT="/lab/build/$KERNEL/check" \
+		LINUX_SOURCE="/usr/src/linux-source-$series.tar.xz"
+	step "$log" "clang-tidy (some minutes)" in_root run-clang-tidy -quiet \
+		-p /lab/build/user -j "$(nproc)" -warnings-as-errors='*' "^$CLONE/(examples|tests)/"
+}

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+# shellcheck shell=bash
+#
+# Boots the guest, runs one command in it and judges its kernel log.
+#
+# QEMU is started directly: the stock kernel has virtiofs and virtio-console
+# built in, so it mounts the Debian root without an initramfs and starts
+# guest-init as PID 1. CMD's stdin, stdout and stderr are a virtio-serial port
+# each, joined to ours through a FIFO and a cat; a fourth port, "control",
+# tells phases and the exit status; ttyS0 is the kernel log and nothing else.
+
+readonly KEEP_LOGS=20
+
+run_guest() { # CMD...
+	boot_and_wait command "$@"
+	exit "$STATUS"
+}
+run_guest_shell() {
+	boot_and_wait shell bash --login
+	exit "$STATUS"
+}
+
+# Sets STATUS, the exit status of it all.
+boot_and_wait() { # command|shell CMD...
+	local mode=$1 accel timeout
+	shift
+	timeout=${OPT[timeout]:-600}
+	[[ $mode == command ]] || timeout=${OPT[timeout]:-86400}
+	new_run
+	write_job "$mode" "$@" >"$RUN/job"
+	cp "$LAB_D/guest-init" "$RUN/init"
+	cp "$LAB_D/machine" "$RUN/machine"
+	with_lock "$BUILD.lock" "building for this clone" snapshot_build
+	accel=$(accelerator)
+	GUEST_START=$EPOCHREALTIME
+	if [[ $mode == shell ]]; then
+		run_machine_on_terminal "$accel"
+	else
+		run_machine "$accel" "$timeout"
+	fi
+	judge "$timeout"
+}
+
+# A directory for this guest: its kernel log and control file, which stay, and
+# FIFOs and the like, which go.
+new_run() {
+	mkdir -p "$LOGS" "$CACHE/tmp"
+	RUN=$LOGS/$(date +%Y%m%d-%H%M%S)-$$${RUN_SUFFIX:-}
+	mkdir "$RUN"
+	GUEST_LOG=$RUN/kernel.log
+	touch "$GUEST_LOG" "$RUN/control"
+	mkfifo "$RUN/stdin" "$RUN/stdout" "$RUN/stderr"
+	remove_stale_snapshots
+	SNAPSHOT=$(mktemp -d "$CACHE/tmp/build.XXXXXX")
+	exec {SNAPSHOT_FD}>"$SNAPSHOT/lock"
+	flock "$SNAPSHOT_FD"
+	ON_EXIT+=(end_run)
+	remove_old_logs
+}
+remove_old_logs() {
+	local old all=("$LOGS"/2*/)
+	for old in "${all[@]:0:${#all[@]} > KEEP_LOGS ? ${#all[@]} - KEEP_LOGS : 0}"; do
+		old=${old%/}
+		kill -0 "${old##*-}" 2>/dev/null || rm -rf -- "$old" # not that of a lab still at work
+	done
+}
+end_run() {
+	stop_machine
+	rm -f "$RUN"/{stdin,stdout,stderr,job,init,machine,root.sock*,work.sock*}
+	remove_tree "$SNAPSHOT"
+}
+# Left by labs that were killed: nobody holds their lock.
+remove_stale_snapshots() {
+	local old
+	for old in "$CACHE"/tmp/build.*; do
+		[[ -f $old/lock ]] || continue
+		flock -n "$old/lock" rm -rf --one-file-system -- "$old" || true
+	done
+}
+
+# The guest gets a copy (hard links) of what was built, so that a rebuild while
+# it runs does not change programs under its feet.
+snapshot_build() {
+	mkdir -p "$SNAPSHOT/$KERNEL"
+	cp -al "$BUILD/$KERNEL/modroot" "$SNAPSHOT/$KERNEL/"
+	cp -al "$BUILD/user" "$SNAPSHOT/"
+	rm -rf "$SNAPSHOT/user/Testing"
+}
+
+write_job() { # MODE CMD...: what guest-init needs to know
+	local MODE=$1 ARGV CLONE=$CLONE JOB_TERM=${TERM:-dumb} SIZE=
+	shift
+	ARGV=("$@")
+	if [[ $MODE == shell ]]; then SIZE=$(stty size); fi
+	declare -p MODE ARGV CLONE JOB_TERM SIZE
+}
+
+# Prints kvm if a guest really boots with it, else tcg. A /dev/kvm that opens
+# proves nothing: nested KVM may hang.
+accelerator() {
+	local known=$CACHE/kvm-$KERNEL
+	local host
+	host="$(uname -rv) $(grep -m1 '^model name' /proc/cpuinfo) $ROOT_ID"
+	if ! { : <>/dev/kvm; } 2>/dev/null; then
+		echo tcg
+	elif [[ -f $known && $(head -n 1 "$known") == "$host" ]]; then
+		tail -n 1 "$known"
+	else
+		say "trying KVM (once; 10 s at most)"
+		local answer=tcg
+		if probe_kvm; then answer=kvm; fi
+		printf '%s\n%s\n' "$host" "$answer" >"$known.$$"
+		mv "$known.$$" "$known"
+		echo "$answer"
+	fi
+}
+# A kernel that gets as far as missing its root file system has booted.
+probe_kvm() {
+	local console
+	console=$(in_root timeout -s KILL 10 qemu-system-x86_64 -machine q35,accel=kvm -cpu host \
+		-m 512 -smp 2 -nodefaults -no-user-config -display none -no-reboot -serial stdio \
+		-kernel "/boot/vmlinuz-$KERNEL" -append "console=ttyS0 panic=-1" </dev/null 2>&1) || true
+	[[ $console == *"Unable to mount root fs"* ]]
+}
+
+# The machine as QEMU options, in the array QEMU.
+describe_machine() { # kvm|tcg
+	local accel=$1 cpu=host machine=q35
+	# The model that our kernel boots fastest on under TCG; its family also
+	# makes the kernel trust the host bridge with peer-to-peer DMA.
+	[[ $accel == kvm ]] || cpu=EPYC
+	local append=(
+		rootfstype=virtiofs root=root ro init=/lab/init
+		# Everything to the log; an oops ends the guest, and at once.
+		console=ttyS0 loglevel=8 oops=panic panic=-1
+		# The same addresses every time, and less work per indirect call under TCG.
+		nokaslr mitigations=off
+		# Things nobody looks at here.
+		audit=0 apparmor=0 raid=noautodetect random.trust_cpu=on
+		# A leak shows in a cache of its own.
+		slab_nomerge
+		# Two loaded host CPUs under TCG can be slow without being stuck.
+		watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60
+	)
+	[[ -z ${OPT[iommu]} ]] || machine+=,kernel-irqchip=split
+	QEMU=(
+		qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
+		-machine "$machine,accel=$accel,memory-backend=ram" -cpu "$cpu" -smp "${OPT[smp]}"
+		-m "${OPT[mem]}M" -object "memory-backend-memfd,id=ram,size=${OPT[mem]}M,share=on"
+		-kernel "/boot/vmlinuz-$KERNEL"
+		-chardev "socket,id=root,path=/run/lab/root.sock"
+		-device "vhost-user-fs-pci,queue-size=1024,chardev=root,tag=root"
+		-chardev "socket,id=work,path=/run/lab/work.sock"
+		-device "vhost-user-fs-pci,queue-size=1024,chardev=work,tag=work"
+		-serial file:/run/lab/kernel.log
+		-device virtio-serial-pci
+		-chardev "file,id=control,path=/run/lab/control"
+		-device "virtserialport,nr=1,chardev=control,name=control"
+		-device edu
+	)
+	if ((OPT[vram] > 0)); then
+		QEMU+=(
+			-object "memory-backend-ram,id=vram,size=${OPT[vram]}M,share=on"
+			-device "ivshmem-plain,memdev=vram"
+		)
+	fi
+	if [[ -n ${OPT[iommu]} ]]; then
+		QEMU+=(-device "intel-iommu,intremap=on")
+		append+=(intel_iommu=on iommu.passthrough=0 iommu.strict=1)
+	fi
+	QEMU+=(-append "${append[*]}")
+}
+
+# Runs QEMU and virtiofsd in namespaces of their own; when the shell that is
+# PID 1 in there goes, all of it goes. In there:
+#   /           the Debian root, read-only, with the host's /proc, /sys, /dev
+#   /run/lab    this guest's directory
+#   /run/share  the root as the guest sees it, with our modules
+#   /run/work   clone, build and this guest's directory, for the guest
+in_machine_namespace() { # CMD...
+	exec unshare --mount --propagation private --pid --fork --kill-child bash -euc '
+		. "$0"; root=$1 clone=$2 run=$3 snapshot=$4 kernel=$5; shift 5
+		share=$root/run/share work=$root/run/work
+		mount_read_only "$root" "$root"
+		mount_system "$root"
+		mkdir "$root/run/lab" "$share"
+		mkdir -p "$work"/{clone,build,run}
+		mount --bind "$run" "$root/run/lab"
+		mount --bind "$root" "$share"
+		mount --bind "$run/init" "$share/lab/init"
+		mount --bind "$snapshot/$kernel/modroot" "$share/lib/modules/$kernel"
+		mount --bind "$root/lib/modules/$kernel/kernel" "$share/lib/modules/$kernel/kernel"
+		mount --bind "$clone" "$work/clone"
+		mount --bind "$snapshot" "$work/build"
+		mount --bind "$run" "$work/run"
+		enter "$root" "$@"' "$LAB_D/mounts.sh" "$ROOT" "$CLONE" "$RUN" "$SNAPSHOT" "$KERNEL" "$@"
+}
+
+# Sets ENDED to what ended first: guest, timeout or reader (of our stdout).
+run_machine() { # ACCEL TIMEOUT
+	local accel=$1 timeout=$2 status=0 ended input
+	describe_machine "$accel"
+	QEMU+=(
+		-chardev "file,id=in,path=/dev/null,input-path=/run/lab/stdin"
+		-device "virtserialport,nr=2,chardev=in,name=stdin"
+		-chardev "file,id=out,path=/run/lab/stdout"
+		-device "virtserialport,nr=3,chardev=out,name=stdout"
+		-chardev "file,id=err,path=/run/lab/stderr"
+		-device "virtserialport,nr=4,chardev=err,name=stderr"
+	)
+	# Pipes between QEMU and our own stdio, as QEMU would make it non-blocking
+	# for everybody who shares it, or truncate a file it is redirected to.
+	exec {input}<&0
+	cat <&"$input" >"$RUN/stdin" 2>/dev/null &
+	STDIN_PID=$!
+	exec {input}<&-
+	cat "$RUN/stdout" 2>/dev/null &
+	STDOUT_PID=$!
+	cat "$RUN/stderr" >&2 &
+	STDERR_PID=$!
+	set -m
+	in_machine_namespace /run/lab/machine "${QEMU[@]}" >"$RUN/qemu.log" 2>&1 </dev/null &
+	set +m
+	MACHINE_PID=$!
+	sleep "$timeout" &
+	TIMER_PID=$!
+
+	wait -n -p ended "$MACHINE_PID" "$TIMER_PID" "$STDOUT_PID" || status=$?
+	if [[ $ended == "$STDOUT_PID" ]]; then
+		STDOUT_PID=
+		# At the guest's end cat ends well; not so if its reader has gone.
+		if ((status == 0)); then
+			wait -n -p ended "$MACHINE_PID" "$TIMER_PID" || true
+		fi
+	fi
+	case $ended in
+	"$MACHINE_PID") ENDED=guest ;;
+	"$TIMER_PID") ENDED=timeout ;;
+	*) ENDED=reader ;;
+	esac
+	# What is in the pipes still goes out.
+	stop_machine_only
+	: <>"$RUN/stdout" <>"$RUN/stderr" # in case QEMU never opened them
+	wait ${STDOUT_PID:+"$STDOUT_PID"} "$STDERR_PID" 2>/dev/null || true
+	STDOUT_PID='' STDERR_PID=''
+}
+MACHINE_PID='' TIMER_PID='' STDIN_PID='' STDOUT_PID='' STDERR_PID=''
+
+run_machine_on_terminal() { # ACCEL
+	local saved
+	saved=$(stty -g)
+	describe_machine "$1"
+	QEMU+=(
+		-chardev stdio,id=tty,signal=off
+		-device "virtconsole,nr=0,chardev=tty"
+	)
+	(in_machine_namespace /run/lab/machine "${QEMU[@]}" 2>"$RUN/qemu.log") <&0 || true
+	stty "$saved"
+	ENDED=guest
+}
+
+stop_machine_only() {
+	if [[ -n $MACHINE_PID ]]; then
+		kill -KILL -- "-$MACHINE_PID" 2>/dev/null || true
+		wait "$MACHINE_PID" 2>/dev/null || true
+		MACHINE_PID=
+	fi
+	# shellcheck disable=SC2086
+	kill $TIMER_PID $STDIN_PID 2>/dev/null || true
+	TIMER_PID='' STDIN_PID=''
+}
+stop_machine() {
+	stop_machine_only
+	# shellcheck disable=SC2086
+	kill $STDOUT_PID $STDERR_PID 2>/dev/null || true
+}
+
+# Turns how the guest ended, its control file and its kernel log into a status,
+# and says what was wrong.
+judge() { # TIMEOUT
+	local timeout=$1 status failed splats
+	status=$(sed -n 's/^exit //p' "$RUN/control")
+	failed=$(sed -n 's/^failed //p' "$RUN/control")
+	splats=$(find_splats "$GUEST_LOG")
+
+	if [[ -n $failed ]]; then
+		say "the guest could not be set up: $failed"
+		last_lines 20
+		status=$ST_LAB
+	elif [[ $ENDED == reader ]]; then
+		status=141 # as a command killed by SIGPIPE
+	elif [[ $ENDED == timeout ]]; then
+		say "timeout: killed the guest after $timeout s; its last kernel lines:"
+		last_lines 20
+		status=$ST_TIMEOUT
+	elif [[ -z $status ]]; then
+		if grep -q 'Kernel panic' "$GUEST_LOG"; then
+			say "the guest panicked; its last kernel lines:"
+			# From what it died of to the end.
+			tr -d '\r' <"$GUEST_LOG" | sed -nE '/BUG:|Oops|general protection|Kernel panic/,$p' |
+				sed 's/^/    /; 80q' >&2
+		else
+			say "the guest ended without an exit status; its last kernel lines:"
+			sed 's/^/    qemu: /' "$RUN/qemu.log" | tail -n 5 >&2
+			last_lines 20
+		fi
+		status=$ST_DIED
+	elif [[ -n $splats ]]; then
+		say "the guest's kernel complained:"
+		printf '%s\n' "$splats" | sed 's/^/    /' >&2
+		((status != 0)) || status=$ST_SPLAT
+	fi
+	((status == 0)) || say "exit status $status; the guest's kernel log is $GUEST_LOG"
+	[[ -z ${OPT[times]} ]] || show_times
+	STATUS=$status
+}
+last_lines() { tr -d '\r' <"$GUEST_LOG" | tail -n "$1" | sed 's/^/    /' >&2; }
+
+# Prints the lines of a kernel log that match lab.d/splats and not
+# lab.d/splats-ignored, with some context.
+find_splats() { # LOG
+	tr -d '\r' <"$1" | grep -avE -f <(patterns "$LAB_D/splats-ignored") |
+		grep -aE -B 3 -A 12 -m 20 -f <(patterns "$LAB_D/splats") | head -n 60 || true
+}
+patterns() {
+	sed '/^#/d; /^[[:space:]]*$/d' "$1"
+	echo 'a line that no log has'
+}
+
+show_times() {
+	local now=$EPOCHREALTIME
+	{
+		awk -v total="$(awk "BEGIN { print $now - $GUEST_START }")" '
+			/^phase / {
+				if ($2 == "kernel") printf "  %-28s %6.1f s\n", "kernel, to PID 1", $3
+				else printf "  %-28s %6.1f s\n", $2, $3 - last
+				last = $3
+			}
+			END {
+				printf "  %-28s %6.1f s\n", "QEMU start, unpacking, end", total - last
+				printf "  %-28s %6.1f s\n", "total", total
+			}' "$RUN/control" | tr _ ' '
+	} >&2
+}

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+# shellcheck shell=bash
+#
+# The Debian root: a trixie system with the kernels, QEMU and every build tool.
+# All clones share it; once made it is never written to again.
+#
+# It lives in $CACHE/root-ID, where ID is a hash of what it is made from
+# (ROOT_FORMAT, packages, kernel series), so a changed list makes a new one. It
+# is made under another name and renamed when whole. $ROOT/lab/stamp, written
+# last, lists its key files with their sizes: a root without a stamp, or whose
+# files don't match it, is made again.
+
+# Count up when a change below makes a different root out of the same lists.
+readonly ROOT_FORMAT=1
+ROOT_ID=$({
+	echo "$ROOT_FORMAT"
+	cat "$LAB_D/packages" "$LAB_D/kernels"
+} | sha256sum | cut -c1-12)
+ROOT=$CACHE/root-$ROOT_ID
+ROOT_LOG=$CACHE/logs/root.log
+readonly ROOT_MIB=4000 ROOT_UNUSED_DAYS=30
+
+# Sets KERNEL (its release) for the chosen series and makes the root if need be.
+prepare() {
+	host_packages
+	if ! root_is_whole "$ROOT"; then
+		with_lock "$CACHE/lock" "preparing the Debian root" make_root_unless_whole
+	fi
+	touch "$ROOT/lab/stamp"
+	choose_kernel "${OPT[kernel]}"
+}
+
+# What the host must have. As root the lab installs it; otherwise it says what to do.
+host_packages() {
+	local missing=()
+	command -v mmdebstrap >/dev/null || root_is_whole "$ROOT" || missing+=(mmdebstrap)
+	command -v unshare >/dev/null || missing+=(util-linux)
+	((EUID == 0)) || command -v newuidmap >/dev/null || missing+=(uidmap)
+	((${#missing[@]})) || return 0
+	command -v apt-get >/dev/null ||
+		die "this host lacks ${missing[*]} and has no apt-get to install it with"
+	((EUID == 0)) ||
+		die "this host lacks a package; as root: apt-get install ${missing[*]}"
+	step "$CACHE/logs/host.log" "installing ${missing[*]} on this host" \
+		install_host_packages "${missing[@]}"
+}
+install_host_packages() {
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update && apt-get install -y --no-install-recommends "$@"
+}
+
+stamp_lines() { # ROOT: "size path" of the files without which nothing works
+	(cd "$1" && find boot/vmlinuz-* usr/bin/qemu-system-x86_64 usr/libexec/virtiofsd \
+		usr/bin/cmake usr/bin/*-g++-14 usr/bin/ibv_devinfo usr/src/*.tar.xz \
+		usr/src/umem-pfn/*.tar.* lib/modules/*/modules.dep.bin \
+		-printf '%s %p\n' 2>/dev/null | sort)
+}
+root_is_whole() { # ROOT
+	[[ -f $1/lab/stamp ]] && [[ $(stamp_lines "$1") == "$(cat "$1/lab/stamp")" ]]
+}
+
+make_root_unless_whole() {
+	local new=$CACHE/.root-new
+	if root_is_whole "$ROOT"; then return; fi # another lab made it meanwhile
+	if [[ -e $ROOT ]]; then
+		say "the cached Debian root is damaged; making it again"
+		remove_tree "$ROOT"
+	fi
+	remove_tree "$new" # left by a lab that was stopped half-way
+	remove_unused_roots
+	need_space "$ROOT_MIB" "the Debian root"
+	say "first use: making a Debian root in $CACHE (about 3 minutes, 2 GB)"
+	mkdir -p "$CACHE/logs"
+	: >"$ROOT_LOG"
+	step "$ROOT_LOG" "1/4 Debian trixie with build tools" bootstrap "$new"
+	step "$ROOT_LOG" "2/4 looking for kernels" find_kernels "$new"
+	step "$ROOT_LOG" "3/4 kernels, headers, QEMU: $(cut -d' ' -f2 "$new/lab/kernels" | xargs)" \
+		install_kernels "$new"
+	step "$ROOT_LOG" "4/4 sources of the kernels, rdma-core and perftest" fetch_sources "$new"
+	if [[ -s $new/lab/warning ]]; then say "$(cat "$new/lab/warning")"; fi
+	stamp_lines "$new" >"$new/lab/stamp.new"
+	sync -f "$new"
+	mv "$new/lab/stamp.new" "$new/lab/stamp"
+	mv -T "$new" "$ROOT"
+}
+
+package_list() { # [backports]: names in lab.d/packages
+	sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$LAB_D/packages" |
+		if [[ ${1:-} == backports ]]; then sed -n 's/^backports //p'; else grep -v '^backports '; fi
+}
+
+bootstrap() { # ROOT
+	local root=$1 proxy
+	proxy=$(apt-config dump Acquire::http::Proxy 2>/dev/null | cut -d'"' -f2 || true)
+	unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+		mmdebstrap --mode=root --variant=minbase --include="$(package_list | paste -sd,)" \
+		${proxy:+--aptopt="Acquire::http::Proxy \"$proxy\""} \
+		--aptopt='APT::Install-Recommends "false"' \
+		--aptopt='Acquire::Retries "3"' \
+		--dpkgopt=force-unsafe-io \
+		--dpkgopt='path-exclude=/usr/share/man/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' \
+		--dpkgopt='path-exclude=/usr/share/doc/*' \
+		trixie "$root" ${UMEM_PFN_MIRROR:+"$UMEM_PFN_MIRROR"}
+	# Mount points and data of the lab.
+	mkdir -p "$root"/lab/{run,build} "$root/usr/src/umem-pfn"
+	touch "$root/lab/init"
+	# Backports and sources come from the mirror the root itself came from.
+	sed -n 's/^deb \(.*\) trixie main.*/deb \1 trixie-backports main\ndeb-src \1 trixie main/p' \
+		"$root/etc/apt/sources.list" | head -n 2 >"$root/etc/apt/sources.list.d/umem-pfn.list"
+	grep -q backports "$root/etc/apt/sources.list.d/umem-pfn.list"
+	in_root_writable "$root" apt-get update
+}
+
+# Writes /lab/kernels: "SERIES RELEASE" for each series of lab.d/kernels that
+# the mirror has, else the newest kernel there is, with a warning.
+find_kernels() { # ROOT
+	local root=$1 series all
+	all=$(in_root_writable "$root" apt-cache pkgnames linux-headers- |
+		sed -nE 's/^linux-headers-([0-9]+\.[0-9]+.*[^a-z]amd64)$/\1/p' |
+		grep -vE -- '-(rt|cloud)-' | sort -V)
+	echo "kernels of the mirror:" "$all"
+	for series in $(kernel_series); do
+		grep -E "^${series/./\\.}[.+~-]" <<<"$all" | tail -n 1 | sed "s/^/$series /" || true
+	done >"$root/lab/kernels"
+	if [[ ! -s $root/lab/kernels ]]; then
+		all=$(tail -n 1 <<<"$all")
+		[[ ${all%%.*} -ge 7 ]] || {
+			echo "the mirror has no kernel of series 7 or later"
+			return 1
+		}
+		series=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$all")
+		echo "$series $all" >"$root/lab/kernels"
+		echo "WARNING: the mirror has none of the supported kernels ($(kernel_series | xargs)); trying $all" \
+			>"$root/lab/warning"
+	fi
+	cat "$root/lab/kernels"
+}
+
+# The image comes as linux-binary-* and linux-modules-*: the linux-image-*
+# package would only add an initramfs generator, which nothing here needs.
+install_kernels() { # ROOT
+	local root=$1 series release packages
+	mapfile -t packages < <(package_list backports)
+	while read -r series release; do
+		packages+=("linux-headers-$release" "linux-source-$series")
+		if in_root_writable "$root" apt-cache show "linux-binary-$release" >/dev/null 2>&1; then
+			packages+=("linux-binary-$release" "linux-modules-$release")
+		else
+			packages+=("linux-image-$release")
+		fi
+	done <"$root/lab/kernels"
+	in_root_writable "$root" env DEBIAN_FRONTEND=noninteractive INITRD=No \
+		apt-get install -y --no-install-recommends -t trixie-backports "${packages[@]}"
+	while read -r series release; do
+		[[ -f $root/boot/vmlinuz-$release ]] ||
+			ln "$root/lib/modules/$release/vmlinuz" "$root/boot/vmlinuz-$release"
+		[[ -f $root/lib/modules/$release/modules.dep.bin ]] ||
+			in_root_writable "$root" depmod "$release"
+	done <"$root/lab/kernels"
+}
+
+fetch_sources() { # ROOT
+	# As root, not as _apt, which may not write there.
+	in_root_writable "$1" sh -e -c '
+		cd /usr/src/umem-pfn
+		apt-get -o APT::Sandbox::User=root source --tar-only -d rdma-core
+		apt-get -o APT::Sandbox::User=root source --tar-only -d perftest
+		ls -l
+		apt-get clean
+		rm -rf /var/lib/apt/lists/*'
+}
+
+choose_kernel() { # [SERIES]: sets KERNEL and SERIES
+	local wanted=$1
+	if [[ -n $wanted ]]; then
+		KERNEL=$(awk -v s="$wanted" '$1 == s { print $2 }' "$ROOT/lab/kernels")
+		SERIES=$wanted
+		[[ -n $KERNEL ]] || die "the mirror had no kernel of series $wanted when the root was made (./lab clean --all makes a new one)"
+	else
+		read -r SERIES KERNEL <"$ROOT/lab/kernels"
+	fi
+	if [[ -s $ROOT/lab/warning ]]; then say "$(cat "$ROOT/lab/warning")"; fi
+}
+installed_series() { cut -d' ' -f1 "$ROOT/lab/kernels"; }
+
+remove_tree() { # DIR; never crosses into something mounted there
+	[[ ! -e $1 ]] || rm -rf --one-file-system -- "$1"
+}
+remove_unused_roots() {
+	local old
+	for old in "$CACHE"/root-*; do
+		[[ -d $old ]] || continue
+		if [[ ! -f $old/lab/stamp || -n $(find "$old/lab/stamp" -mtime "+$ROOT_UNUSED_DAYS") ]]; then
+			remove_tree "$old"
+		fi
+	done
+}
+
+# in_root_writable ROOT CMD...: CMD inside ROOT, only while it is being made.
+# in_root CMD...: CMD inside the finished root, which is then read-only, with
+# the clone at its own path and this clone's build directory at /lab/build.
+# Everything is mounted in a namespace of its own and is gone afterwards.
+in_root_writable() {
+	local root=$1
+	shift
+	unshare --mount --propagation private --pid --fork --kill-child bash -euc '
+		. "$0"; root=$1; shift
+		mount --bind "$root" "$root"
+		mount_system "$root"
+		enter "$root" "$@"' "$LAB_D/mounts.sh" "$root" "$@"
+}
+in_root() {
+	mkdir -p "$BUILD"
+	unshare --mount --propagation private --pid --fork --kill-child bash -euc '
+		. "$0"; root=$1 clone=$2 build=$3; shift 3
+		[[ $clone == /tmp/* || $clone == /run/* ]] || mkdir -p "$root$clone"
+		mount_read_only "$root" "$root"
+		mount --bind "$build" "$root/lab/build"
+		mount_system "$root"
+		mkdir -p "$root$clone"
+		mount --bind "$clone" "$root$clone"
+		enter "$root" "$@"' "$LAB_D/mounts.sh" "$ROOT" "$CLONE" "$BUILD" "$@"
+}
+
+cmd_clean() {
+	if [[ ${1:-} == --all ]]; then
+		say "removing $CACHE"
+		with_lock "$CACHE/lock" "preparing the Debian root" remove_tree "$CACHE"
+	else
+		say "removing $BUILD"
+		with_lock "$BUILD.lock" "building for this clone" remove_tree "$BUILD"
+	fi
+}

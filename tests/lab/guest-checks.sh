@@ -1,0 +1,45 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+#
+# Runs in the guest (tests/lab/run-tests starts it): is it what docs/lab.md
+# promises? Prints "ok NAME" or "FAIL NAME" a line.
+set -u
+
+check() { # NAME CMD...
+	local name=$1
+	shift
+	if "$@" >/dev/null; then echo "ok $name"; else echo "FAIL $name"; fi
+}
+has() { [[ $1 == *"$2"* ]]; }
+
+# Sends 20 messages from one soft-RoCE device to the other.
+pingpong() {
+	local server index=0
+	until has "$(cat /sys/class/infiniband/rxe_gpu/ports/1/gids/$index)" ffff:c000:0201; do
+		index=$((index + 1))
+	done
+	ip netns exec gpu ibv_rc_pingpong -d rxe_gpu -g "$index" -n 20 &
+	server=$!
+	# Until the server listens, which nothing but trying can tell.
+	until ip netns exec peer ibv_rc_pingpong -d rxe_peer -g "$index" -n 20 192.0.2.1 2>/dev/null; do
+		kill -0 "$server" 2>/dev/null || return 1
+	done
+	wait "$server"
+}
+
+check guest_is_root test "$(id -u)" = 0
+check guest_starts_in_the_clone test -x ./lab
+check guest_environment test "$UMEM_PFN_GUEST" = 1 -a -d "$UMEM_PFN_BUILD"
+check guest_root_is_writable touch /etc/lab-test /usr/lab-test
+check guest_has_the_chosen_kernel has "$(uname -r)" "${1:?series}"
+check guest_memory has "$(awk '/MemTotal/ { print int($2 / 1048576 + 1) }' /proc/meminfo)" 2
+check guest_memlock_unlimited test "$(ulimit -l)" = unlimited
+check guest_modules_are_ours has "$(modinfo -n rdma_rxe)" /updates/
+check guest_rxe_is_loaded test -d /sys/module/rdma_rxe
+check guest_vram_bar has "$(cat /sys/bus/pci/devices/*/vendor | xargs)" 0x1af4
+for ns in gpu peer; do
+	check "guest_rxe_${ns}_uses_4096" has "$(ibv_devinfo -d "rxe_$ns" 2>&1)" "active_mtu:		4096"
+	check "guest_${ns}_link_mtu" has "$(ip -n "$ns" link show "veth_$ns")" "mtu 4200"
+done
+check guest_rdma_between_namespaces pingpong
+echo end
