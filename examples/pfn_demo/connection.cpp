@@ -32,7 +32,7 @@ sockaddr_in ipv4(const std::string& address, std::uint16_t port) {
 CmChannel make_channel() {
     CmChannel channel(rdma_create_event_channel());
     if (!channel)
-        throw_errno("rdma_create_event_channel (is the module rdma_ucm loaded?)");
+        throw_errno("rdma_create_event_channel (no RDMA device, or rdma_ucm not loaded)");
     return channel;
 }
 
