@@ -38,7 +38,7 @@ struct pfn_mr_info {
 	__aligned_u64 metadata_bytes;	/* kernel memory this MR takes by itself */
 	__aligned_u64 faults;		/* maps on access after an invalidation */
 	__aligned_u64 invalidations;	/* times the exporter took the memory back */
-	__aligned_u64 prefetches;	/* maps asked for by advise_mr */
+	__aligned_u64 prefetches;	/* by advise_mr; 0 until rxe supports it */
 	__aligned_u64 bytes_read;	/* by RDMA out of this MR */
 	__aligned_u64 bytes_written;	/* by RDMA into this MR */
 };
