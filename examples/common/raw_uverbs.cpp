@@ -10,8 +10,10 @@
 #include <sys/ioctl.h>
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace pfn {
@@ -41,10 +43,18 @@ class Command {
     void in_pointer(std::uint16_t id, const T& value) {
         add(id, sizeof(T)).data = reinterpret_cast<std::uint64_t>(&value);
     }
+    void in_fd(std::uint16_t id, int fd) { add(id, 0).data = static_cast<std::uint64_t>(fd); }
     /// Where the kernel puts a result.
     template<typename T>
     void out(std::uint16_t id, T& value) {
         add(id, sizeof(T)).data = reinterpret_cast<std::uint64_t>(&value);
+    }
+    /// The same for a result that a kernel may not know.
+    template<typename T>
+    void out_if_known(std::uint16_t id, T& value) {
+        ib_uverbs_attr& attr = add(id, sizeof(T));
+        attr.data = reinterpret_cast<std::uint64_t>(&value);
+        attr.flags = 0;
     }
     /// The handle of an object that the call creates, see handle().
     void out_handle(std::uint16_t id) {
@@ -55,13 +65,17 @@ class Command {
         return static_cast<std::uint32_t>(storage_.attrs[created_].data);
     }
 
-    /// Throws std::system_error with the method's errno.
-    void execute(ibv_context* context, const char* what) {
+    /// Returns the method's errno, or 0.
+    [[nodiscard]] int try_execute(ibv_context* context) {
         header().num_attrs = used_;
         header().length = static_cast<std::uint16_t>(sizeof(ib_uverbs_ioctl_hdr) +
                                                      used_ * sizeof(ib_uverbs_attr));
-        if (::ioctl(context->cmd_fd, RDMA_VERBS_IOCTL, &storage_) < 0)
-            throw_errno(what);
+        return ::ioctl(context->cmd_fd, RDMA_VERBS_IOCTL, &storage_) < 0 ? errno : 0;
+    }
+    /// Throws std::system_error with the method's errno.
+    void execute(ibv_context* context, const char* what) {
+        if (const int error = try_execute(context))
+            throw std::system_error(error, std::generic_category(), what);
     }
 
   private:
@@ -116,8 +130,9 @@ void advise_mr(const Pd& pd, std::uint32_t advice, std::uint32_t flags, ibv_sge 
 }
 
 ModeMr::ModeMr(const Pd& pd, std::uint32_t mode, int fd, std::uint64_t offset, std::uint64_t length,
-               std::uint64_t iova, unsigned access)
+               std::uint64_t iova, unsigned access, int eventfd)
     : context_(pd.context()) {
+    std::array<char, PFN_MR_REASON_MAX> reason{};
     Command cmd(UVERBS_OBJECT_MR, UVERBS_METHOD_REG_DMABUF_MR);
     cmd.out_handle(UVERBS_ATTR_REG_DMABUF_MR_HANDLE);
     cmd.in_handle(UVERBS_ATTR_REG_DMABUF_MR_PD_HANDLE, pd.get()->handle);
@@ -129,7 +144,11 @@ ModeMr::ModeMr(const Pd& pd, std::uint32_t mode, int fd, std::uint64_t offset, s
     cmd.in_value(PFN_MR_ATTR_REG_DMABUF_MODE, std::uint64_t{mode});
     cmd.out(UVERBS_ATTR_REG_DMABUF_MR_RESP_LKEY, lkey_);
     cmd.out(UVERBS_ATTR_REG_DMABUF_MR_RESP_RKEY, rkey_);
-    cmd.execute(context_, "UVERBS_METHOD_REG_DMABUF_MR");
+    cmd.out_if_known(PFN_MR_ATTR_REG_DMABUF_REASON, reason);
+    if (eventfd >= 0)
+        cmd.in_fd(PFN_MR_ATTR_REG_DMABUF_EVENTFD, eventfd);
+    if (const int error = cmd.try_execute(context_))
+        throw RegistrationError(error, reason.data());
     handle_ = cmd.handle();
 }
 

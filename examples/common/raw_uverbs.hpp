@@ -13,6 +13,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <system_error>
 
 namespace pfn {
 
@@ -28,14 +30,29 @@ inline pfn_mr_info query_mr(const Mr& mr) {
 /// ibv_advise_mr() for one range, past the provider and into the kernel.
 void advise_mr(const Pd& pd, std::uint32_t advice, std::uint32_t flags, ibv_sge range);
 
+/// Why a registration has failed: an errno, and the kernel's own words for it.
+class RegistrationError : public std::system_error {
+  public:
+    RegistrationError(int error, std::string reason)
+        : std::system_error(error, std::generic_category(), "registering a dma-buf: " + reason),
+          reason_(std::move(reason)) {}
+    /// Empty if the kernel gave none.
+    [[nodiscard]] const std::string& reason() const { return reason_; }
+
+  private:
+    std::string reason_;
+};
+
 /// A memory region on a dma-buf with a mode of the caller's choice. It is no
 /// ibv_mr: libibverbs knows nothing of it.
 class ModeMr {
   public:
-    /// Arguments as in Mr::dmabuf(). EOPNOTSUPP if the exporter cannot promise
-    /// what @p mode asks for; EINVAL if there is no such mode.
+    /// Arguments as in Mr::dmabuf(); @p eventfd is signalled when the memory is
+    /// revoked, -1: nobody is told. Throws RegistrationError: EOPNOTSUPP if the
+    /// exporter cannot promise what @p mode asks for; EINVAL if there is no such
+    /// mode or @p eventfd is something else.
     ModeMr(const Pd& pd, std::uint32_t mode, int fd, std::uint64_t offset, std::uint64_t length,
-           std::uint64_t iova, unsigned access = FULL_ACCESS);
+           std::uint64_t iova, unsigned access = FULL_ACCESS, int eventfd = -1);
     ModeMr(ModeMr&& other) noexcept;
     ModeMr& operator=(ModeMr&& other) noexcept;
     ~ModeMr();

@@ -104,6 +104,12 @@ void VramDevice::revoke(int dmabuf_fd) const {
         throw_errno("PFN_VRAM_IOC_REVOKE");
 }
 
+void VramDevice::restore(int dmabuf_fd, std::uint32_t placement, std::uint64_t chunk) const {
+    pfn_vram_restore arg{.fd = dmabuf_fd, .placement = placement, .chunk = chunk, .reserved = 0};
+    if (::ioctl(fd(), PFN_VRAM_IOC_RESTORE, &arg) < 0)
+        throw_errno("PFN_VRAM_IOC_RESTORE");
+}
+
 pfn_vram_buf_info VramDevice::buf_info(int dmabuf_fd) const {
     pfn_vram_buf_info info{};
     info.fd = dmabuf_fd;

@@ -100,8 +100,11 @@ class VramDevice {
     // NOLINTNEXTLINE(modernize-use-nodiscard): the times are a bonus
     pfn_vram_move move(int dmabuf_fd, std::uint32_t placement, std::uint64_t chunk = 0,
                        std::uint32_t flags = 0) const;
-    /// Take the buffer behind @p dmabuf_fd back for good.
+    /// Take the buffer behind @p dmabuf_fd back from everybody.
     void revoke(int dmabuf_fd) const;
+    /// Give a revoked buffer memory again, zeroed; who had it does not get it.
+    void restore(int dmabuf_fd, std::uint32_t placement = PFN_VRAM_PLACEMENT_VRAM,
+                 std::uint64_t chunk = 0) const;
     [[nodiscard]] pfn_vram_buf_info buf_info(int dmabuf_fd) const;
     /// Close the device node; buffers live on.
     void close() noexcept { fd_.close(); }

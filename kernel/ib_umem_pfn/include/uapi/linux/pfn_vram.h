@@ -14,6 +14,7 @@
  *           a value is out of its range
  *   EXDEV   the buffer belongs to another pfn_vram device
  *   ENODEV  the buffer was revoked; the device was unplugged (every call)
+ *   EINTR   a signal came before anything had happened
  */
 #ifndef _UAPI_LINUX_PFN_VRAM_H
 #define _UAPI_LINUX_PFN_VRAM_H
@@ -102,7 +103,7 @@ struct pfn_vram_move {
 };
 
 /*
- * struct pfn_vram_revoke - take a buffer back for good; its data is lost.
+ * struct pfn_vram_revoke - take a buffer back from everybody; its data is lost.
  *
  * EOPNOTSUPP: allocated without PFN_VRAM_CAP_REVOKE.  EBUSY: pinned.
  * ETIMEDOUT: an earlier move did not finish within 10 s; nothing has happened.
@@ -110,6 +111,22 @@ struct pfn_vram_move {
 struct pfn_vram_revoke {
 	__s32 fd;		/* in */
 	__u32 reserved;		/* in: 0 */
+};
+
+/*
+ * struct pfn_vram_restore - give a revoked buffer memory again, zeroed.
+ *
+ * Who had borrowed the old memory does not get the new one: an importer that
+ * was there at the revoke stays revoked and has to attach (register) again. CPU
+ * mappings, which ask at every page fault, see the new memory.
+ *
+ * EINVAL: not revoked.  ENOSPC, ENOMEM: as for ALLOC.
+ */
+struct pfn_vram_restore {
+	__s32 fd;		/* in */
+	__u32 placement;	/* in: enum pfn_vram_placement */
+	__aligned_u64 chunk;	/* in: as in struct pfn_vram_alloc */
+	__aligned_u64 reserved;	/* in: 0 */
 };
 
 enum pfn_vram_buf_flags {
@@ -138,5 +155,6 @@ struct pfn_vram_buf_info {
 #define PFN_VRAM_IOC_MOVE	_IOWR(PFN_VRAM_IOC_MAGIC, 2, struct pfn_vram_move)
 #define PFN_VRAM_IOC_REVOKE	_IOW(PFN_VRAM_IOC_MAGIC, 3, struct pfn_vram_revoke)
 #define PFN_VRAM_IOC_BUF_INFO	_IOWR(PFN_VRAM_IOC_MAGIC, 4, struct pfn_vram_buf_info)
+#define PFN_VRAM_IOC_RESTORE	_IOW(PFN_VRAM_IOC_MAGIC, 5, struct pfn_vram_restore)
 
 #endif /* _UAPI_LINUX_PFN_VRAM_H */

@@ -38,7 +38,7 @@ struct pfn_mr_info {
 	__aligned_u64 metadata_bytes;	/* kernel memory this MR takes by itself */
 	__aligned_u64 faults;		/* maps on access after an invalidation */
 	__aligned_u64 invalidations;	/* times the exporter took the memory back */
-	__aligned_u64 prefetches;	/* by advise_mr; 0 until rxe supports it */
+	__aligned_u64 prefetches;	/* maps by advise_mr */
 	__aligned_u64 bytes_read;	/* by RDMA out of this MR */
 	__aligned_u64 bytes_written;	/* by RDMA into this MR */
 };
@@ -50,7 +50,21 @@ struct pfn_mr_info {
 enum pfn_mr_attrs_reg_dmabuf {
 	/* optional, enum pfn_mr_mode as __u64; EOPNOTSUPP if the exporter can't */
 	PFN_MR_ATTR_REG_DMABUF_MODE = UVERBS_ID_DRIVER_NS_WITH_UHW,
+
+	/* optional, fd of an eventfd that is signalled (+1) once, when the memory
+	 * is revoked or its device goes; the fd may be closed afterwards. EBADF,
+	 * EINVAL if it is none
+	 */
+	PFN_MR_ATTR_REG_DMABUF_EVENTFD,
+
+	/* optional, out, char[]: if registering fails in a way that this driver
+	 * can explain, a sentence that does, cut to fit and with a NUL at its end;
+	 * else untouched. PFN_MR_REASON_MAX bytes hold every one of them.
+	 */
+	PFN_MR_ATTR_REG_DMABUF_REASON,
 };
+
+#define PFN_MR_REASON_MAX 128
 
 /* Methods on UVERBS_OBJECT_MR. */
 enum pfn_mr_methods {
