@@ -26,7 +26,9 @@
 #include <linux/delay.h>
 #include <linux/dma-buf-pfn.h>
 #include <linux/dma-resv.h>
+#include <linux/eventfd.h>
 #include <linux/export.h>
+#include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
@@ -69,6 +71,8 @@ MODULE_PARM_DESC(test_access_delay_us,
  * @offset: of the umem in the dma-buf, bytes
  * @length: of the umem, bytes
  * @writable: registered with an access right that writes
+ * @revoked_event: signalled once when REVOKED, or NULL; under the reservation
+ *	lock
  * @lock: see the top of this file; protects what follows
  * @state: ABSENT, PRESENT or REVOKED
  * @loan: the ranges, if PRESENT
@@ -88,6 +92,7 @@ struct ib_umem_pfn {
 	u64 offset;
 	u64 length;
 	bool writable;
+	struct eventfd_ctx *revoked_event;
 
 	struct rw_semaphore lock;
 	enum pfn_mr_state state;
@@ -101,6 +106,12 @@ struct ib_umem_pfn {
 	atomic64_t bytes_read;
 	atomic64_t bytes_written;
 };
+
+/* What fdinfo, bufinfo and our tracepoints know the dma-buf by. */
+static unsigned long umem_ino(const struct ib_umem_pfn *umem)
+{
+	return file_inode(umem->dmabuf->file)->i_ino;
+}
 
 static void umem_publish(struct ib_umem_pfn *umem, enum pfn_mr_state state,
 			 const struct dma_buf_pfn_loan *loan, void *kva)
@@ -193,29 +204,72 @@ static int umem_map(struct ib_umem_pfn *umem)
 static void umem_invalidate(struct dma_buf_pfn_attachment *attach, bool revoked)
 {
 	struct ib_umem_pfn *umem = attach->priv;
-	bool present = umem->state == PFN_MR_STATE_PRESENT;
+	enum pfn_mr_state was = umem->state;
 
-	trace_ib_umem_pfn_invalidate(umem, present, revoked);
-	if (present)
+	if (was == PFN_MR_STATE_PRESENT)
 		atomic64_inc(&umem->invalidations);
 	umem_publish(umem,
 		     revoked ? PFN_MR_STATE_REVOKED : PFN_MR_STATE_ABSENT,
 		     NULL, NULL);
 	dma_buf_pfn_unmap(attach);
+
+	if (!revoked) {
+		trace_ib_umem_pfn_invalidate(umem, umem_ino(umem), was);
+		return;
+	}
+	trace_ib_umem_pfn_revoke(umem, umem_ino(umem), was);
+	if (umem->revoked_event && was != PFN_MR_STATE_REVOKED)
+		eventfd_signal(umem->revoked_event);
 }
 
 static const struct dma_buf_pfn_importer_ops umem_importer_ops = {
 	.invalidate = umem_invalidate,
 };
 
-static int umem_check_file(const struct dma_buf *dmabuf, bool writable)
+static bool umem_file_allows(const struct dma_buf *dmabuf, bool writable)
 {
 	fmode_t need = FMODE_READ | (writable ? FMODE_WRITE : 0);
 
-	return (dmabuf->file->f_mode & need) == need ? 0 : -EACCES;
+	return (dmabuf->file->f_mode & need) == need;
 }
 
-static int umem_attach(struct ib_umem_pfn *umem, enum pfn_mr_mode mode)
+static int umem_refuse(struct ib_umem_pfn_attr *attr, int err,
+		       const char *reason)
+{
+	attr->reason = reason;
+	return err;
+}
+
+static int umem_check_range(struct ib_umem_pfn_attr *attr,
+			    const struct dma_buf *dmabuf)
+{
+	u64 end;
+
+	if (!attr->length)
+		return umem_refuse(attr, -EINVAL, "the length is 0");
+	if (check_add_overflow(attr->offset, attr->length, &end) ||
+	    end > dmabuf->size)
+		return umem_refuse(attr, -EINVAL,
+				   "the range ends beyond the end of the dma-buf");
+	return 0;
+}
+
+static int umem_check_access(struct ib_umem_pfn_attr *attr,
+			     const struct dma_buf *dmabuf)
+{
+	if (attr->access & IB_ACCESS_ON_DEMAND)
+		return umem_refuse(attr, -EOPNOTSUPP,
+				   "a dma-buf is not paged: no IB_ACCESS_ON_DEMAND");
+	if (attr->access & IB_ACCESS_FLUSH_PERSISTENT)
+		return umem_refuse(attr, -EOPNOTSUPP,
+				   "nobody says that this memory is persistent: no IB_ACCESS_FLUSH_PERSISTENT");
+	if (!umem_file_allows(dmabuf, ib_access_writable(attr->access)))
+		return umem_refuse(attr, -EACCES,
+				   "the dma-buf was exported read-only, the access flags write");
+	return 0;
+}
+
+static int umem_attach(struct ib_umem_pfn *umem, struct ib_umem_pfn_attr *attr)
 {
 	static const enum dma_buf_pfn_mode modes[] = {
 		[PFN_MR_MODE_DEFAULT] = DMA_BUF_PFN_DEFAULT,
@@ -225,74 +279,73 @@ static int umem_attach(struct ib_umem_pfn *umem, enum pfn_mr_mode mode)
 	};
 	struct dma_buf_pfn_attachment *attach;
 
-	if (mode >= ARRAY_SIZE(modes))
-		return -EINVAL;
+	if (attr->mode >= ARRAY_SIZE(modes))
+		return umem_refuse(attr, -EINVAL, "there is no such mode");
+	if (!dma_buf_is_pfn(umem->dmabuf))
+		return umem_refuse(attr, -EOPNOTSUPP,
+				   "the dma-buf's exporter does not lend physical ranges");
+
 	attach = dma_buf_pfn_attach(umem->dmabuf, &umem->ibdev->dev,
-				    modes[mode], &umem_importer_ops, umem);
+				    modes[attr->mode], &umem_importer_ops,
+				    umem);
+	if (attach == ERR_PTR(-EOPNOTSUPP))
+		return umem_refuse(attr, -EOPNOTSUPP,
+				   attr->mode == PFN_MR_MODE_PINNED ?
+				   "the exporter may move or revoke the buffer and cannot pin it: no PINNED mode" :
+				   "the exporter may move the buffer and cannot pin it: no REVOCABLE mode");
 	if (IS_ERR(attach))
 		return PTR_ERR(attach);
 	umem->attach = attach;
 	return 0;
 }
 
-static int umem_map_first(struct ib_umem_pfn *umem)
+/* Nobody hears of a revoke who has never had the memory. */
+static int umem_map_first(struct ib_umem_pfn *umem,
+			  struct ib_umem_pfn_attr *attr,
+			  struct eventfd_ctx *revoked_event)
 {
 	int err;
 
 	err = umem_lock_settled(umem, true);
+	if (err == -ETIMEDOUT)
+		return umem_refuse(attr, err,
+				   "the exporter did not finish moving the buffer in time");
 	if (err)
 		return err;
 	err = umem_map(umem);
-	trace_ib_umem_pfn_map(umem, umem->offset, umem->length,
-			      err ? 0 : umem->loan->lend.nr, false, err);
+	if (!err)
+		umem->revoked_event = revoked_event;
+	trace_ib_umem_pfn_map(umem, umem_ino(umem), umem->offset, umem->length,
+			      err ? 0 : umem->loan->lend.nr, err);
 	dma_resv_unlock(umem->dmabuf->resv);
+
+	if (err == -ENODEV)
+		return umem_refuse(attr, err,
+				   "the exporter has revoked the buffer");
+	if (err == -EIO)
+		return umem_refuse(attr, err,
+				   "the exporter lent ranges that make no sense, see the kernel log");
 	return err;
 }
 
-/**
- * ib_umem_pfn_get - borrow (a part of) a dma-buf for an MR
- * @ibdev: the importing device; must outlive the umem
- * @attr: what to borrow and how
- *
- * The umem is PRESENT on return. The caller's dma-buf file descriptor may be
- * closed afterwards.
- *
- * Context: process context of the registering process, may sleep.
- * Return: the umem, to be released with ib_umem_pfn_release(), or ERR_PTR():
- * -EBADF	@attr->fd is not open
- * -EINVAL	not a dma-buf; nothing, or more than there is, was asked for;
- *		unknown mode
- * -EACCES	the dma-buf was exported without the rights that @attr->access
- *		needs
- * -EOPNOTSUPP	the dma-buf does not lend ranges, or its exporter cannot promise
- *		what @attr->mode needs
- * -ENODEV	the dma-buf has been revoked
- * -ETIMEDOUT	the exporter did not finish moving it
- * -EINTR, -ERESTARTSYS	a signal
- * -ENOMEM	or any error of the exporter
- */
-struct ib_umem_pfn *ib_umem_pfn_get(struct ib_device *ibdev,
-				    const struct ib_umem_pfn_attr *attr)
+static struct ib_umem_pfn *umem_get(struct ib_device *ibdev,
+				    struct ib_umem_pfn_attr *attr,
+				    struct dma_buf *dmabuf,
+				    struct eventfd_ctx *revoked_event)
 {
 	struct ib_umem_pfn *umem;
-	struct dma_buf *dmabuf;
-	u64 end;
 	int err;
 
-	dmabuf = dma_buf_get(attr->fd);
-	if (IS_ERR(dmabuf))
-		return ERR_CAST(dmabuf);
+	err = umem_check_range(attr, dmabuf);
+	if (err)
+		return ERR_PTR(err);
+	err = umem_check_access(attr, dmabuf);
+	if (err)
+		return ERR_PTR(err);
 
-	err = -EINVAL;
-	if (!attr->length ||
-	    check_add_overflow(attr->offset, attr->length, &end) ||
-	    end > dmabuf->size)
-		goto err_put;
-
-	err = -ENOMEM;
 	umem = kzalloc_obj(*umem, GFP_KERNEL_ACCOUNT);
 	if (!umem)
-		goto err_put;
+		return ERR_PTR(-ENOMEM);
 	umem->ibdev = ibdev;
 	umem->dmabuf = dmabuf;
 	umem->offset = attr->offset;
@@ -301,13 +354,10 @@ struct ib_umem_pfn *ib_umem_pfn_get(struct ib_device *ibdev,
 	umem->state = PFN_MR_STATE_ABSENT;
 	init_rwsem(&umem->lock);
 
-	err = umem_check_file(dmabuf, umem->writable);
+	err = umem_attach(umem, attr);
 	if (err)
 		goto err_free;
-	err = umem_attach(umem, attr->mode);
-	if (err)
-		goto err_free;
-	err = umem_map_first(umem);
+	err = umem_map_first(umem, attr, revoked_event);
 	if (err)
 		goto err_detach;
 	return umem;
@@ -316,9 +366,68 @@ err_detach:
 	dma_buf_pfn_detach(umem->attach);
 err_free:
 	kfree(umem);
+	return ERR_PTR(err);
+}
+
+/**
+ * ib_umem_pfn_get - borrow (a part of) a dma-buf for an MR
+ * @ibdev: the importing device; must outlive the umem
+ * @attr: what to borrow and how; @attr->reason is set if this fails for a
+ *	reason that an errno does not tell
+ *
+ * The umem is PRESENT on return. The caller's file descriptors, dma-buf and
+ * eventfd, may be closed afterwards.
+ *
+ * Context: process context of the registering process, may sleep.
+ * Return: the umem, to be released with ib_umem_pfn_release(), or ERR_PTR():
+ * -EBADF	@attr->fd or @attr->eventfd is not open
+ * -EINVAL	not a dma-buf; not an eventfd; nothing, or more than there is, was
+ *		asked for; unknown mode
+ * -EACCES	the dma-buf was exported without the rights that @attr->access
+ *		needs
+ * -EOPNOTSUPP	the dma-buf does not lend ranges; its exporter cannot promise
+ *		what @attr->mode needs; @attr->access wants paging or persistence
+ * -ENODEV	the dma-buf has been revoked
+ * -ETIMEDOUT	the exporter did not finish moving it
+ * -EINTR, -ERESTARTSYS	a signal
+ * -ENOMEM	or any error of the exporter
+ */
+struct ib_umem_pfn *ib_umem_pfn_get(struct ib_device *ibdev,
+				    struct ib_umem_pfn_attr *attr)
+{
+	struct eventfd_ctx *revoked_event = NULL;
+	struct ib_umem_pfn *umem;
+	struct dma_buf *dmabuf;
+
+	attr->reason = NULL;
+	dmabuf = dma_buf_get(attr->fd);
+	if (IS_ERR(dmabuf)) {
+		umem = ERR_CAST(dmabuf);
+		if (umem == ERR_PTR(-EINVAL))
+			attr->reason = "the file descriptor is not a dma-buf";
+		goto out;
+	}
+
+	if (attr->eventfd >= 0) {
+		revoked_event = eventfd_ctx_fdget(attr->eventfd);
+		if (IS_ERR(revoked_event)) {
+			umem = ERR_CAST(revoked_event);
+			attr->reason = "the eventfd is not an open eventfd";
+			goto err_put;
+		}
+	}
+
+	umem = umem_get(ibdev, attr, dmabuf, revoked_event);
+	if (!IS_ERR(umem))
+		return umem;
+
+	if (revoked_event)
+		eventfd_ctx_put(revoked_event);
 err_put:
 	dma_buf_put(dmabuf);
-	return ERR_PTR(err);
+out:
+	trace_ib_umem_pfn_refuse(attr, PTR_ERR(umem));
+	return umem;
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_get, "IB_UMEM_PFN");
 
@@ -337,8 +446,11 @@ void ib_umem_pfn_release(struct ib_umem_pfn *umem)
 	if (!umem)
 		return;
 
+	trace_ib_umem_pfn_unmap(umem, umem_ino(umem), umem->state);
 	dmabuf = umem->dmabuf;
 	dma_buf_pfn_detach(umem->attach);
+	if (umem->revoked_event)
+		eventfd_ctx_put(umem->revoked_event);
 	kfree(umem);
 	dma_buf_put(dmabuf);
 }
@@ -357,13 +469,11 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_release, "IB_UMEM_PFN");
 int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access)
 {
 	bool writable = ib_access_writable(access);
-	int err;
 
 	if (access & (IB_ACCESS_ON_DEMAND | IB_ACCESS_FLUSH_PERSISTENT))
 		return -EOPNOTSUPP;
-	err = umem_check_file(umem->dmabuf, writable);
-	if (err)
-		return err;
+	if (!umem_file_allows(umem->dmabuf, writable))
+		return -EACCES;
 
 	down_write(&umem->lock);
 	umem->writable = writable;
@@ -378,14 +488,18 @@ static int umem_fault(struct ib_umem_pfn *umem)
 	int err;
 
 	err = umem_lock_settled(umem, false);
-	if (err)
+	if (err) {
+		trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
+					umem->length, 0, err);
 		return err;
+	}
 	/* Unless another access was here first. */
 	if (umem->state == PFN_MR_STATE_ABSENT) {
 		atomic64_inc(&umem->faults);
 		err = umem_map(umem);
-		trace_ib_umem_pfn_map(umem, umem->offset, umem->length,
-				      err ? 0 : umem->loan->lend.nr, true, err);
+		trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
+					umem->length,
+					err ? 0 : umem->loan->lend.nr, err);
 	} else if (umem->state == PFN_MR_STATE_REVOKED) {
 		err = -ENODEV;
 	}
@@ -396,17 +510,105 @@ static int umem_fault(struct ib_umem_pfn *umem)
 }
 
 /*
- * Begin an access to @length bytes at @offset. Returns 0 with umem->lock held
- * for reading: until umem_leave() the memory stays where it is.
+ * Map without waiting for anybody, or leave it. A move that is on its way will be
+ * waited for by the first access.
  */
-static int umem_enter(struct ib_umem_pfn *umem, u64 offset, size_t length,
-		      bool write)
+static int umem_map_at_once(struct ib_umem_pfn *umem, bool *mapped)
 {
-	unsigned int delay;
+	struct dma_resv *resv = umem->dmabuf->resv;
+	int err = 0;
+
+	if (!dma_resv_trylock(resv))
+		return 0;
+	if (umem->state == PFN_MR_STATE_REVOKED) {
+		err = -ENODEV;
+	} else if (umem->state == PFN_MR_STATE_ABSENT &&
+		   dma_resv_test_signaled(resv, DMA_RESV_USAGE_KERNEL)) {
+		err = umem_map(umem);
+		*mapped = !err;
+	}
+	dma_resv_unlock(resv);
+	return err;
+}
+
+static int umem_map_settled(struct ib_umem_pfn *umem, bool *mapped)
+{
 	int err;
 
+	err = umem_lock_settled(umem, true);
+	if (err)
+		return err;
+	*mapped = umem->state == PFN_MR_STATE_ABSENT;
+	err = umem_map(umem);
+	dma_resv_unlock(umem->dmabuf->resv);
+	*mapped &= !err;
+	return err;
+}
+
+/**
+ * ib_umem_pfn_check_prefetch - are these good arguments for a prefetch?
+ * @umem: the umem
+ * @offset: as for ib_umem_pfn_prefetch()
+ * @length: as for ib_umem_pfn_prefetch()
+ * @advice: as for ib_umem_pfn_prefetch()
+ *
+ * Context: any.
+ * Return: 0; -EFAULT outside of the umem; -EPERM if it will be written to and is
+ * not writable; -ENODEV once revoked.
+ */
+int ib_umem_pfn_check_prefetch(struct ib_umem_pfn *umem, u64 offset, u64 length,
+			       enum ib_uverbs_advise_mr_advice advice)
+{
 	if (offset > umem->length || length > umem->length - offset)
-		return -EINVAL;
+		return -EFAULT;
+	if (advice == IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE &&
+	    !READ_ONCE(umem->writable))
+		return -EPERM;
+	if (READ_ONCE(umem->state) == PFN_MR_STATE_REVOKED)
+		return -ENODEV;
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_check_prefetch, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_prefetch - map now what would otherwise fault later
+ * @umem: the umem
+ * @offset: of the bytes that will be accessed, from the start of the umem
+ * @length: how many; a umem is mapped as a whole, so this is only checked
+ * @advice: what the user said; %IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT
+ *	waits for nobody and may do nothing
+ *
+ * Context: process context, may sleep.
+ * Return: 0; the errors of ib_umem_pfn_check_prefetch(); -ETIMEDOUT if the
+ * exporter doesn't finish a move; -EINTR, -ERESTARTSYS, -ENOMEM or the
+ * exporter's error.
+ */
+int ib_umem_pfn_prefetch(struct ib_umem_pfn *umem, u64 offset, u64 length,
+			 enum ib_uverbs_advise_mr_advice advice)
+{
+	bool mapped = false;
+	int err;
+
+	err = ib_umem_pfn_check_prefetch(umem, offset, length, advice);
+	if (err)
+		return err;
+
+	if (advice == IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT)
+		err = umem_map_at_once(umem, &mapped);
+	else
+		err = umem_map_settled(umem, &mapped);
+	if (mapped) {
+		atomic64_inc(&umem->prefetches);
+		trace_ib_umem_pfn_prefetch(umem, umem_ino(umem), umem->offset,
+					   umem->length, 0, 0);
+	}
+	return err;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_prefetch, "IB_UMEM_PFN");
+
+static int umem_enter_unchecked(struct ib_umem_pfn *umem, bool write)
+{
+	int err;
 
 	down_read(&umem->lock);
 	if (unlikely(umem->state != PFN_MR_STATE_PRESENT)) {
@@ -420,6 +622,26 @@ static int umem_enter(struct ib_umem_pfn *umem, u64 offset, size_t length,
 	if (unlikely(write && !umem->writable)) {
 		up_read(&umem->lock);
 		return -EACCES;
+	}
+	return 0;
+}
+
+/*
+ * Begin an access to @length bytes at @offset. Returns 0 with umem->lock held
+ * for reading: until umem_leave() the memory stays where it is.
+ */
+static int umem_enter(struct ib_umem_pfn *umem, u64 offset, size_t length,
+		      bool write)
+{
+	unsigned int delay;
+	int err = -EINVAL;
+
+	if (likely(offset <= umem->length && length <= umem->length - offset))
+		err = umem_enter_unchecked(umem, write);
+	if (unlikely(err)) {
+		trace_ib_umem_pfn_access_error(umem, umem_ino(umem), offset,
+					       length, write, err);
+		return err;
 	}
 
 	delay = READ_ONCE(test_access_delay_us);
@@ -765,6 +987,8 @@ void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info)
 		.prefetches = atomic64_read(&umem->prefetches),
 		.bytes_read = atomic64_read(&umem->bytes_read),
 		.bytes_written = atomic64_read(&umem->bytes_written),
+		.dmabuf_ino = umem_ino(umem),
+		.offset = umem->offset,
 	};
 
 	down_read(&umem->lock);

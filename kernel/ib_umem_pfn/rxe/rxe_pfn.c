@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * pfn MRs on soft-RoCE: registration, the data path's access to their memory,
- * and the query method. Everything about the memory itself is ib_umem_pfn's.
+ * advise_mr, and what there is to ask: the query method and rdma netlink.
+ * Everything about the memory itself is ib_umem_pfn's.
  *
  * All of the data path runs in rxe's work queue, or in the process that tears a
  * QP down, without a spinlock held: an access may sleep to map the memory after
@@ -9,6 +10,7 @@
  */
 #include <rdma/ib_umem_pfn.h>
 #include <rdma/pfn_mr_abi.h>
+#include <rdma/restrack.h>
 #include <rdma/uverbs_ioctl.h>
 #include <rdma/uverbs_std_types.h>
 
@@ -18,37 +20,72 @@
 #define UVERBS_MODULE_NAME rxe_pfn
 #include <rdma/uverbs_named_ioctl.h>
 
-static int rxe_pfn_get_mode(struct uverbs_attr_bundle *attrs,
-			    enum pfn_mr_mode *mode)
+static int rxe_pfn_get_attrs(struct uverbs_attr_bundle *attrs,
+			     struct ib_umem_pfn_attr *attr)
 {
-	u64 val;
+	u64 mode;
 	int err;
 
-	err = uverbs_get_const_default(&val, attrs,
+	err = uverbs_get_const_default(&mode, attrs,
 				       PFN_MR_ATTR_REG_DMABUF_MODE,
 				       PFN_MR_MODE_DEFAULT);
 	if (err)
 		return err;
-	if (val > PFN_MR_MODE_DYNAMIC)
+	if (mode > PFN_MR_MODE_DYNAMIC) {
+		attr->reason = "there is no such mode";
 		return -EINVAL;
-	*mode = val;
-	return 0;
+	}
+	attr->mode = mode;
+
+	if (!uverbs_attr_is_valid(attrs, PFN_MR_ATTR_REG_DMABUF_EVENTFD))
+		return 0;
+	err = uverbs_get_raw_fd(&attr->eventfd, attrs,
+				PFN_MR_ATTR_REG_DMABUF_EVENTFD);
+	if (err)
+		return err;
+	return attr->eventfd < 0 ? -EBADF : 0;
+}
+
+/* Tell the user, if there is more to tell than an errno does. */
+static int rxe_pfn_explain(struct rxe_dev *rxe,
+			   const struct ib_umem_pfn_attr *attr,
+			   struct uverbs_attr_bundle *attrs, int err)
+{
+	char reason[PFN_MR_REASON_MAX];
+
+	ibdev_dbg_ratelimited(&rxe->ib_dev,
+			      "cannot register dma-buf fd %d offset %llu length %llu access %#x mode %u: %pe %s\n",
+			      attr->fd, attr->offset, attr->length,
+			      attr->access, attr->mode, ERR_PTR(err),
+			      attr->reason ?: "");
+
+	if (attr->reason &&
+	    uverbs_attr_is_valid(attrs, PFN_MR_ATTR_REG_DMABUF_REASON)) {
+		int room = uverbs_attr_get_len(attrs,
+					       PFN_MR_ATTR_REG_DMABUF_REASON);
+
+		if (room > 0) {
+			room = min_t(int, room, sizeof(reason));
+			strscpy(reason, attr->reason, room);
+			/* A failure to tell why is no news. */
+			if (uverbs_copy_to(attrs, PFN_MR_ATTR_REG_DMABUF_REASON,
+					   reason, strlen(reason) + 1))
+				return err;
+		}
+	}
+	return err;
 }
 
 static int rxe_pfn_mr_init(struct rxe_dev *rxe, struct rxe_mr *mr, u64 iova,
-			   const struct ib_umem_pfn_attr *attr)
+			   struct ib_umem_pfn_attr *attr)
 {
 	struct ib_umem_pfn *umem;
 
 	rxe_mr_init(attr->access, mr);
 
 	umem = ib_umem_pfn_get(&rxe->ib_dev, attr);
-	if (IS_ERR(umem)) {
-		rxe_dbg_mr(mr, "dma-buf fd %d offset %llu length %llu mode %d: %pe\n",
-			   attr->fd, attr->offset, attr->length, attr->mode,
-			   umem);
+	if (IS_ERR(umem))
 		return PTR_ERR(umem);
-	}
 
 	mr->pfn = umem;
 	mr->ibmr.iova = iova;
@@ -67,7 +104,7 @@ static int rxe_pfn_mr_init(struct rxe_dev *rxe, struct rxe_mr *mr, u64 iova,
  * @fd: the dma-buf
  * @access: mask of &enum ib_access_flags
  * @dmah: DMA handle, which soft-RoCE has no use for: must be NULL
- * @attrs: may carry %PFN_MR_ATTR_REG_DMABUF_MODE
+ * @attrs: may carry what &enum pfn_mr_attrs_reg_dmabuf has
  *
  * Return: the MR, or ERR_PTR() of what ib_umem_pfn_get() returns, -EOPNOTSUPP
  * for a DMA handle or access flags that rxe doesn't know, -EINVAL if iova and
@@ -84,19 +121,26 @@ struct ib_mr *rxe_pfn_reg_user_mr(struct ib_pd *ibpd, u64 offset, u64 length,
 		.offset = offset,
 		.length = length,
 		.access = access,
+		.eventfd = -1,
 	};
 	struct rxe_pd *pd = to_rpd(ibpd);
 	struct rxe_mr *mr;
 	u64 end;
 	int err;
 
-	if (dmah || (access & ~RXE_ACCESS_SUPPORTED_MR))
-		return ERR_PTR(-EOPNOTSUPP);
-	if (check_add_overflow(iova, length, &end))
-		return ERR_PTR(-EINVAL);
-	err = rxe_pfn_get_mode(attrs, &attr.mode);
+	if (dmah || (access & ~RXE_ACCESS_SUPPORTED_MR)) {
+		attr.reason = "soft-RoCE does not know these access flags, or DMA handles";
+		err = -EOPNOTSUPP;
+		goto err_explain;
+	}
+	if (check_add_overflow(iova, length, &end)) {
+		attr.reason = "iova and length wrap around";
+		err = -EINVAL;
+		goto err_explain;
+	}
+	err = rxe_pfn_get_attrs(attrs, &attr);
 	if (err)
-		return ERR_PTR(err);
+		goto err_explain;
 
 	mr = kzalloc_obj(*mr);
 	if (!mr)
@@ -121,7 +165,8 @@ err_cleanup:
 	rxe_cleanup(mr);
 err_free:
 	kfree(mr);
-	return ERR_PTR(err);
+err_explain:
+	return ERR_PTR(rxe_pfn_explain(rxe, &attr, attrs, err));
 }
 
 /**
@@ -231,6 +276,226 @@ int rxe_pfn_rereg_access(struct rxe_mr *mr, int access)
 	return ib_umem_pfn_change_access(mr->pfn, access);
 }
 
+static int rxe_pfn_prefetch(struct rxe_mr *mr, u64 addr, u64 length,
+			    enum ib_uverbs_advise_mr_advice advice)
+{
+	/* An address below the MR wraps around to far above it. */
+	return ib_umem_pfn_prefetch(mr->pfn, addr - mr->ibmr.iova, length,
+				    advice);
+}
+
+/**
+ * struct rxe_pfn_prefetch_work - an asynchronous prefetch
+ * @work: does it
+ * @mr: of what; a reference is held
+ * @addr: first byte, an address in @mr
+ * @length: bytes
+ * @advice: what the user said
+ */
+struct rxe_pfn_prefetch_work {
+	struct work_struct work;
+	struct rxe_mr *mr;
+	u64 addr;
+	u64 length;
+	enum ib_uverbs_advise_mr_advice advice;
+};
+
+static void rxe_pfn_prefetch_work(struct work_struct *w)
+{
+	struct rxe_pfn_prefetch_work *work =
+		container_of(w, typeof(*work), work);
+
+	/* Nobody waits for the result: the next access will see. */
+	rxe_pfn_prefetch(work->mr, work->addr, work->length, work->advice);
+	rxe_put(work->mr);
+	kfree(work);
+}
+
+/* Takes over the caller's reference on @mr, if it succeeds. */
+static int rxe_pfn_prefetch_async(struct rxe_mr *mr, const struct ib_sge *sge,
+				  enum ib_uverbs_advise_mr_advice advice)
+{
+	struct rxe_pfn_prefetch_work *work;
+
+	work = kmalloc_obj(*work);
+	if (!work)
+		return -ENOMEM;
+	INIT_WORK(&work->work, rxe_pfn_prefetch_work);
+	work->mr = mr;
+	work->addr = sge->addr;
+	work->length = sge->length;
+	work->advice = advice;
+	queue_work(rxe_wq, &work->work);
+	return 0;
+}
+
+static int rxe_pfn_advise_one(struct ib_pd *ibpd,
+			      enum ib_uverbs_advise_mr_advice advice, u32 flags,
+			      struct ib_sge *sge,
+			      struct uverbs_attr_bundle *attrs)
+{
+	struct rxe_mr *mr;
+	int err;
+
+	mr = lookup_mr(to_rpd(ibpd), 0, sge->lkey, RXE_LOOKUP_LOCAL);
+	if (!mr)
+		return -ENOENT;
+	if (!mr->pfn) {
+		rxe_put(mr);
+		return rxe_ib_advise_mr(ibpd, advice, flags, sge, 1, attrs);
+	}
+
+	if (flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH) {
+		err = rxe_pfn_prefetch(mr, sge->addr, sge->length, advice);
+	} else {
+		/* Wrong arguments are told at once. */
+		err = ib_umem_pfn_check_prefetch(mr->pfn,
+						 sge->addr - mr->ibmr.iova,
+						 sge->length, advice);
+		if (!err)
+			err = rxe_pfn_prefetch_async(mr, sge, advice);
+		if (!err)
+			return 0;
+	}
+	rxe_put(mr);
+	return err;
+}
+
+/**
+ * rxe_pfn_advise_mr - &ib_device_ops.advise_mr
+ * @ibpd: protection domain
+ * @advice: one of the three prefetches
+ * @flags: %IB_UVERBS_ADVISE_MR_FLAG_FLUSH: return when it is done
+ * @sg_list: what to prefetch, of pfn and ODP MRs in any order
+ * @num_sge: entries of @sg_list
+ * @attrs: passed on
+ *
+ * Stops at the first error. An advice that is not synchronous does as much as
+ * it can and tells only about wrong arguments.
+ *
+ * Return: 0; -EOPNOTSUPP for another advice, or an MR with nothing to prefetch;
+ * -ENOENT if an lkey is unknown or belongs to another PD; otherwise as
+ * ib_umem_pfn_prefetch() or rxe_ib_advise_mr().
+ */
+int rxe_pfn_advise_mr(struct ib_pd *ibpd, enum ib_uverbs_advise_mr_advice advice,
+		      u32 flags, struct ib_sge *sg_list, u32 num_sge,
+		      struct uverbs_attr_bundle *attrs)
+{
+	int err;
+	u32 i;
+
+	if (advice != IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH &&
+	    advice != IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE &&
+	    advice != IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT)
+		return -EOPNOTSUPP;
+
+	for (i = 0; i < num_sge; i++) {
+		err = rxe_pfn_advise_one(ibpd, advice, flags, &sg_list[i],
+					 attrs);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static const char *rxe_pfn_mode_name(u32 mode)
+{
+	switch (mode) {
+	case PFN_MR_MODE_PINNED:
+		return "pinned";
+	case PFN_MR_MODE_REVOCABLE:
+		return "revocable";
+	case PFN_MR_MODE_DYNAMIC:
+		return "dynamic";
+	}
+	return "unknown";
+}
+
+static const char *rxe_pfn_state_name(u32 state)
+{
+	switch (state) {
+	case PFN_MR_STATE_ABSENT:
+		return "absent";
+	case PFN_MR_STATE_PRESENT:
+		return "present";
+	case PFN_MR_STATE_REVOKED:
+		return "revoked";
+	}
+	return "unknown";
+}
+
+/**
+ * rxe_pfn_fill_res_mr_entry - &ib_device_ops.fill_res_mr_entry
+ * @msg: netlink message of "rdma resource show mr -d"
+ * @ibmr: any MR
+ *
+ * Return: 0, or -EMSGSIZE.
+ */
+int rxe_pfn_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
+{
+	struct rxe_mr *mr = to_rmr(ibmr);
+	struct pfn_mr_info info;
+	struct nlattr *table;
+
+	if (!mr->pfn)
+		return 0;
+	ib_umem_pfn_query(mr->pfn, &info);
+
+	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
+	if (!table)
+		return -EMSGSIZE;
+	if (rdma_nl_put_driver_string(msg, "mode", rxe_pfn_mode_name(info.mode)) ||
+	    rdma_nl_put_driver_string(msg, "state",
+				      rxe_pfn_state_name(info.state)) ||
+	    rdma_nl_put_driver_string(msg, "backend", "pfn") ||
+	    rdma_nl_put_driver_u64(msg, "ranges", info.ranges) ||
+	    rdma_nl_put_driver_u64(msg, "metadata_bytes", info.metadata_bytes) ||
+	    rdma_nl_put_driver_u64(msg, "dmabuf", info.dmabuf_ino) ||
+	    rdma_nl_put_driver_u64(msg, "offset", info.offset)) {
+		nla_nest_cancel(msg, table);
+		return -EMSGSIZE;
+	}
+	nla_nest_end(msg, table);
+	return 0;
+}
+
+/**
+ * rxe_pfn_fill_stat_mr_entry - &ib_device_ops.fill_stat_mr_entry
+ * @msg: netlink message of "rdma statistic show mr"
+ * @ibmr: any MR
+ *
+ * The names are those that mlx5 uses for ODP.
+ *
+ * Return: 0, or -EMSGSIZE.
+ */
+int rxe_pfn_fill_stat_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
+{
+	struct rxe_mr *mr = to_rmr(ibmr);
+	struct pfn_mr_info info;
+	struct nlattr *table;
+
+	if (!mr->pfn)
+		return 0;
+	ib_umem_pfn_query(mr->pfn, &info);
+
+	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_STAT_HWCOUNTERS);
+	if (!table)
+		return -EMSGSIZE;
+	if (rdma_nl_stat_hwcounter_entry(msg, "page_faults", info.faults) ||
+	    rdma_nl_stat_hwcounter_entry(msg, "page_invalidations",
+					 info.invalidations) ||
+	    rdma_nl_stat_hwcounter_entry(msg, "page_prefetch",
+					 info.prefetches) ||
+	    rdma_nl_stat_hwcounter_entry(msg, "bytes_read", info.bytes_read) ||
+	    rdma_nl_stat_hwcounter_entry(msg, "bytes_written",
+					 info.bytes_written)) {
+		nla_nest_cancel(msg, table);
+		return -EMSGSIZE;
+	}
+	nla_nest_end(msg, table);
+	return 0;
+}
+
 /**
  * rxe_pfn_mr_cleanup - the MR goes away
  * @mr: any MR
@@ -286,7 +551,12 @@ ADD_UVERBS_ATTRIBUTES_SIMPLE(rxe_pfn_reg_attrs,
 			     UVERBS_METHOD_REG_DMABUF_MR,
 			     UVERBS_ATTR_CONST_IN(PFN_MR_ATTR_REG_DMABUF_MODE,
 						  enum pfn_mr_mode,
-						  UA_OPTIONAL));
+						  UA_OPTIONAL),
+			     UVERBS_ATTR_RAW_FD(PFN_MR_ATTR_REG_DMABUF_EVENTFD,
+						UA_OPTIONAL),
+			     UVERBS_ATTR_PTR_OUT(PFN_MR_ATTR_REG_DMABUF_REASON,
+						 UVERBS_ATTR_MIN_SIZE(1),
+						 UA_OPTIONAL));
 
 #undef UVERBS_MODULE_NAME
 #define UVERBS_MODULE_NAME rxe_pfn_reg_mr
@@ -295,7 +565,12 @@ ADD_UVERBS_ATTRIBUTES_SIMPLE(rxe_pfn_reg_mr_attrs,
 			     UVERBS_METHOD_REG_MR,
 			     UVERBS_ATTR_CONST_IN(PFN_MR_ATTR_REG_DMABUF_MODE,
 						  enum pfn_mr_mode,
-						  UA_OPTIONAL));
+						  UA_OPTIONAL),
+			     UVERBS_ATTR_RAW_FD(PFN_MR_ATTR_REG_DMABUF_EVENTFD,
+						UA_OPTIONAL),
+			     UVERBS_ATTR_PTR_OUT(PFN_MR_ATTR_REG_DMABUF_REASON,
+						 UVERBS_ATTR_MIN_SIZE(1),
+						 UA_OPTIONAL));
 
 const struct uapi_definition rxe_pfn_defs[] = {
 	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_MR, &rxe_pfn_mr_methods),

@@ -27,5 +27,12 @@ void rxe_pfn_mr_cleanup(struct rxe_mr *mr);
 
 /* for rxe_verbs.c */
 int rxe_pfn_rereg_access(struct rxe_mr *mr, int access);
+int rxe_pfn_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
+int rxe_pfn_fill_stat_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
+
+/* for rxe.c */
+int rxe_pfn_advise_mr(struct ib_pd *ibpd, enum ib_uverbs_advise_mr_advice advice,
+		      u32 flags, struct ib_sge *sg_list, u32 num_sge,
+		      struct uverbs_attr_bundle *attrs);
 
 #endif /* RXE_PFN_H */

@@ -11,6 +11,7 @@
 #define _RDMA_IB_UMEM_PFN_H
 
 #include <linux/types.h>
+#include <rdma/ib_user_ioctl_verbs.h>
 #include <rdma/pfn_mr_abi.h>
 
 struct ib_device;
@@ -23,6 +24,9 @@ struct ib_umem_pfn;
  * @length: number of bytes
  * @access: mask of &enum ib_access_flags; says whether the umem is written to
  * @mode: mode to attach with
+ * @eventfd: eventfd of the current process to be signalled when the memory is
+ *	revoked, or -1
+ * @reason: out: a sentence that says why it failed, or NULL
  */
 struct ib_umem_pfn_attr {
 	int fd;
@@ -30,12 +34,18 @@ struct ib_umem_pfn_attr {
 	u64 length;
 	int access;
 	enum pfn_mr_mode mode;
+	int eventfd;
+	const char *reason;
 };
 
 struct ib_umem_pfn *ib_umem_pfn_get(struct ib_device *ibdev,
-				    const struct ib_umem_pfn_attr *attr);
+				    struct ib_umem_pfn_attr *attr);
 void ib_umem_pfn_release(struct ib_umem_pfn *umem);
 int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access);
+int ib_umem_pfn_check_prefetch(struct ib_umem_pfn *umem, u64 offset, u64 length,
+			       enum ib_uverbs_advise_mr_advice advice);
+int ib_umem_pfn_prefetch(struct ib_umem_pfn *umem, u64 offset, u64 length,
+			 enum ib_uverbs_advise_mr_advice advice);
 
 /* CPU access, for soft devices. Offsets are from the start of the umem. */
 int ib_umem_pfn_copy_to(struct ib_umem_pfn *umem, u64 offset,

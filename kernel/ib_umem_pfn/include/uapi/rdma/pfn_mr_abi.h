@@ -41,6 +41,8 @@ struct pfn_mr_info {
 	__aligned_u64 prefetches;	/* maps by advise_mr */
 	__aligned_u64 bytes_read;	/* by RDMA out of this MR */
 	__aligned_u64 bytes_written;	/* by RDMA into this MR */
+	__aligned_u64 dmabuf_ino;	/* inode of the dma-buf, as fdinfo has it */
+	__aligned_u64 offset;		/* of the MR in the dma-buf */
 };
 
 /*
