@@ -17,11 +17,13 @@
  * Principle: teardown never fails. An exporter can always get rid of its
  * importers (dma_buf_pfn_remove()) and an importer can always leave.
  */
+#include <linux/device.h>
 #include <linux/dma-resv.h>
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "dma_buf_pfn_priv.h"
@@ -99,7 +101,7 @@ bool dma_buf_pfn_is_pinned(struct dma_buf_pfn *pfn)
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_is_pinned, "DMA_BUF_PFN");
 
 /**
- * dma_buf_pfn_is_revoked - has the buffer been withdrawn for good?
+ * dma_buf_pfn_is_revoked - is the buffer withdrawn?
  * @pfn: the buffer, reservation lock held
  */
 bool dma_buf_pfn_is_revoked(struct dma_buf_pfn *pfn)
@@ -119,6 +121,47 @@ unsigned int dma_buf_pfn_nr_attachments(struct dma_buf_pfn *pfn)
 	return list_count_nodes(&pfn->dmabuf->attachments);
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_nr_attachments, "DMA_BUF_PFN");
+
+static const char *pfn_mode_name(enum dma_buf_pfn_mode mode)
+{
+	switch (mode) {
+	case DMA_BUF_PFN_PINNED:
+		return "pinned";
+	case DMA_BUF_PFN_REVOCABLE:
+		return "revocable";
+	case DMA_BUF_PFN_DYNAMIC:
+		return "dynamic";
+	default:
+		return "default";
+	}
+}
+
+/**
+ * dma_buf_pfn_show_importers - one line for each, for an exporter's debugfs
+ * @pfn: the buffer, reservation lock held
+ * @m: where to
+ */
+void dma_buf_pfn_show_importers(struct dma_buf_pfn *pfn, struct seq_file *m)
+{
+	struct dma_buf_attachment *attach;
+
+	dma_resv_assert_held(pfn->dmabuf->resv);
+
+	list_for_each_entry(attach, &pfn->dmabuf->attachments, node) {
+		struct dma_buf_pfn_attachment *a = attach->importer_priv;
+
+		if (attach->importer_ops != &pfn_attach_ops)
+			seq_printf(m, "  importer %s: legacy\n",
+				   dev_name(attach->dev));
+		else
+			seq_printf(m, "  importer %s: %s, %s\n",
+				   dev_name(attach->dev),
+				   pfn_mode_name(a->mode),
+				   a->loan ? "mapped" :
+				   a->revoked ? "revoked" : "not mapped");
+	}
+}
+EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_show_importers, "DMA_BUF_PFN");
 
 static int pfn_check_export_info(const struct dma_buf_pfn_export_info *info)
 {
@@ -248,6 +291,14 @@ int dma_buf_pfn_invalidate(struct dma_buf_pfn *pfn)
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_invalidate, "DMA_BUF_PFN");
 
+static void pfn_withdraw(struct dma_buf_pfn *pfn)
+{
+	if (pfn->revoked)
+		return;
+	pfn->revoked = true;
+	pfn_recall(pfn);
+}
+
 /**
  * dma_buf_pfn_revoke - take the ranges back for good
  * @pfn: the buffer, reservation lock held
@@ -270,7 +321,7 @@ int dma_buf_pfn_revoke(struct dma_buf_pfn *pfn)
 	if (pfn->nr_pinned)
 		return -EBUSY;
 
-	dma_buf_pfn_remove(pfn);
+	pfn_withdraw(pfn);
 	return 0;
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_revoke, "DMA_BUF_PFN");
@@ -285,12 +336,37 @@ void dma_buf_pfn_remove(struct dma_buf_pfn *pfn)
 {
 	dma_resv_assert_held(pfn->dmabuf->resv);
 
-	if (pfn->revoked)
-		return;
-	pfn->revoked = true;
-	pfn_recall(pfn);
+	pfn->removed = true;
+	pfn_withdraw(pfn);
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_remove, "DMA_BUF_PFN");
+
+/**
+ * dma_buf_pfn_unrevoke - lend again after dma_buf_pfn_revoke()
+ * @pfn: the buffer, reservation lock held
+ *
+ * For those who attach from now on. Importers that were attached at the revoke
+ * have been told that it is for good, and it stays so: nobody finds other bytes
+ * behind a mapping that it believed dead. CPU mappings ask at every page fault
+ * and may see the new memory.
+ *
+ * The exporter must keep holding the reservation lock until its map callback
+ * would tell the truth again.
+ *
+ * Return: 0; -EINVAL if not revoked; -ENODEV after dma_buf_pfn_remove().
+ */
+int dma_buf_pfn_unrevoke(struct dma_buf_pfn *pfn)
+{
+	dma_resv_assert_held(pfn->dmabuf->resv);
+
+	if (pfn->removed)
+		return -ENODEV;
+	if (!pfn->revoked)
+		return -EINVAL;
+	pfn->revoked = false;
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_unrevoke, "DMA_BUF_PFN");
 
 /* Will the exporter hold still if it is asked to? */
 static bool pfn_can_hold_still(const struct dma_buf_pfn *pfn, bool or_revoke)
@@ -329,6 +405,7 @@ static void pfn_attach_invalidate(struct dma_buf_attachment *attach)
 	struct dma_buf_pfn_attachment *a = attach->importer_priv;
 	struct dma_buf_pfn *pfn = attach->dmabuf->priv;
 
+	a->revoked |= pfn->revoked;
 	a->ops->invalidate(a, pfn->revoked);
 	if (WARN_ONCE(a->loan, "importer %ps kept a loan\n",
 		      a->ops->invalidate))
@@ -425,7 +502,8 @@ static void pfn_hold_still(struct dma_buf_pfn *pfn, enum dma_buf_pfn_mode mode,
  * accessed before the KERNEL fences on the reservation object have signalled.
  * Borrowing twice returns the same loan.
  *
- * Return: the loan; ERR_PTR(-ENODEV) if revoked, -ENOMEM, -EIO if the exporter
+ * Return: the loan; ERR_PTR(-ENODEV) if revoked, now or ever since @a was
+ * attached, -ENOMEM, -EIO if the exporter
  * lent a list that makes no sense, or what the exporter returned.
  */
 const struct dma_buf_pfn_loan *
@@ -438,6 +516,8 @@ dma_buf_pfn_map(struct dma_buf_pfn_attachment *a)
 
 	if (a->loan)
 		return a->loan;
+	if (a->revoked)
+		return ERR_PTR(-ENODEV);
 
 	loan = pfn_loan_get(pfn);
 	if (IS_ERR(loan))

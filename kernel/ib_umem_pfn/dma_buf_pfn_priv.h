@@ -34,7 +34,8 @@ struct pfn_loan {
  * @vmap_loan: what a dma_buf_vmap() user sees, or NULL
  * @nr_still: users that forbid a move
  * @nr_pinned: those of them that forbid a revoke, too
- * @revoked: for good
+ * @revoked: nobody may borrow; for good if @removed
+ * @removed: the device is gone
  *
  * Everything from @loan on is protected by the reservation lock.
  */
@@ -50,6 +51,7 @@ struct dma_buf_pfn {
 	unsigned int nr_still;
 	unsigned int nr_pinned;
 	bool revoked;
+	bool removed;
 };
 
 /* dma_buf_pfn_loan.c */

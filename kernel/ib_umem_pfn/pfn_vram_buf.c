@@ -14,6 +14,8 @@
  *   6. announce the copy with a KERNEL fence, switch to the new mem; unlock:
  *	importers may map the new ranges but wait for the fence before use
  *   7. a worker copies and signals
+ * (With a quarantine, see pfn_vram_quarantine.c, 6 also poisons the old mem and 7
+ * copies from a snapshot and looks afterwards whether the poison is intact.)
  *
  * The copy has references on both mems, and through them on the device. It
  * knows nothing of the buffer, which may be gone before it has finished, and it
@@ -29,6 +31,7 @@
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/refcount.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
@@ -353,6 +356,7 @@ void pfn_vram_buf_put(struct pfn_vram_buf *buf)
  *	once signalled it depends on nothing here, not even on the module
  * @to: where to, NULL once done
  * @from: where from, NULL once done
+ * @quarantine: of the old memory, or NULL
  * @bounce: a page, if both are a BAR
  * @copy_ns: how long it took
  * @err: how it went
@@ -364,6 +368,7 @@ struct copy_job {
 	struct dma_fence *fence;
 	struct pfn_vram_mem *to;
 	struct pfn_vram_mem *from;
+	struct pfn_vram_quarantine *quarantine;
 	void *bounce;
 	u64 copy_ns;
 	int err;
@@ -397,6 +402,7 @@ static void copy_job_put(struct copy_job *job)
 	if (!refcount_dec_and_test(&job->ref))
 		return;
 	copy_job_put_mem(job);
+	pfn_vram_quarantine_free(job->quarantine);
 	kfree(job->bounce);
 	kfree(job);
 }
@@ -430,6 +436,8 @@ static void copy_work(struct work_struct *work)
 	 * the buffer's alone.
 	 */
 	copy_job_put_mem(job);
+	if (job->quarantine)
+		pfn_vram_quarantine_check(job->quarantine);
 	complete(&job->done);
 	copy_job_put(job);
 }
@@ -485,6 +493,9 @@ static void copy_job_start(struct copy_job *job, struct pfn_vram_buf *buf)
 
 	/* The buffer's reference moves to the job. */
 	job->from = buf->mem;
+	if (job->quarantine)
+		job->from = pfn_vram_quarantine_enter(job->quarantine,
+						      buf->mem);
 	buf->mem = pfn_vram_mem_get(job->to);
 
 	refcount_inc(&job->ref);
@@ -559,7 +570,18 @@ static struct copy_job *buf_prepare_move(struct pfn_vram_buf *buf,
 	if (IS_ERR(to))
 		return ERR_CAST(to);
 	job = copy_job_new(to);
-	return job ?: ERR_PTR(-ENOMEM);
+	if (!job)
+		return ERR_PTR(-ENOMEM);
+
+	job->quarantine = pfn_vram_quarantine_new(buf->dev, buf->dmabuf->size);
+	if (IS_ERR(job->quarantine)) {
+		int err = PTR_ERR(job->quarantine);
+
+		job->quarantine = NULL;
+		copy_job_cancel(job);
+		return ERR_PTR(err);
+	}
+	return job;
 }
 
 /*
@@ -679,6 +701,70 @@ int pfn_vram_buf_revoke(struct pfn_vram_buf *buf)
 	return err;
 }
 
+/* May the buffer get memory again? */
+static int buf_may_restore(struct pfn_vram_buf *buf)
+{
+	buf_assert_held(buf);
+
+	if (!dma_buf_pfn_is_revoked(buf->pfn))
+		return -EINVAL;
+	/* There is room for one mem that cannot be freed yet. */
+	if (buf->late_mem &&
+	    !dma_resv_test_signaled(buf->dmabuf->resv, DMA_RESV_USAGE_BOOKKEEP))
+		return -EBUSY;
+	return 0;
+}
+
+/**
+ * pfn_vram_buf_restore - give a revoked buffer memory again, zeroed
+ * @buf: the buffer
+ * @arg: checked arguments of %PFN_VRAM_IOC_RESTORE
+ *
+ * Return: 0; -EINVAL if it is not revoked; -EBUSY if the memory it had is still
+ * waiting for somebody's fence; -ENODEV, -ERESTARTSYS, or what
+ * pfn_vram_mem_alloc() returns.
+ */
+int pfn_vram_buf_restore(struct pfn_vram_buf *buf,
+			 const struct pfn_vram_restore *arg)
+{
+	struct pfn_vram_mem *mem;
+	int err;
+
+	err = buf_lock(buf);
+	if (err)
+		return err;
+	err = buf_may_restore(buf);
+	buf_unlock(buf);
+	if (err)
+		return err;
+
+	mem = pfn_vram_mem_alloc(buf->dev, arg->placement, buf->dmabuf->size,
+				 arg->chunk, true);
+	if (IS_ERR(mem))
+		return PTR_ERR(mem);
+
+	err = buf_lock(buf);
+	if (err)
+		goto err_mem;
+	err = buf_may_restore(buf);
+	if (!err)
+		err = dma_buf_pfn_unrevoke(buf->pfn);
+	if (err) {
+		buf_unlock(buf);
+		goto err_mem;
+	}
+	pfn_vram_mem_put(buf->late_mem);
+	buf->late_mem = NULL;
+	buf->mem = mem;
+	buf->generation++;
+	buf_unlock(buf);
+	return 0;
+
+err_mem:
+	pfn_vram_mem_put(mem);
+	return err;
+}
+
 /*
  * The next buffer that unplugging has to deal with, or NULL; with a reference
  * on its dentry and not, as usual, on its file: whoever opens a dma-buf with
@@ -765,6 +851,68 @@ int pfn_vram_buf_info(struct pfn_vram_buf *buf, struct pfn_vram_buf_info *arg)
 	arg->attachments = dma_buf_pfn_nr_attachments(buf->pfn);
 	buf_unlock(buf);
 	return 0;
+}
+
+/* The n-th buffer, with a reference on its dentry, or NULL. */
+static struct pfn_vram_buf *buf_get_nth(struct pfn_vram_dev *dev, loff_t n)
+{
+	struct pfn_vram_buf *buf;
+
+	spin_lock(&dev->lock);
+	list_for_each_entry(buf, &dev->bufs, node) {
+		if (n > 0) {
+			n--;
+		} else if (lockref_get_not_dead(&buf->dentry->d_lockref)) {
+			spin_unlock(&dev->lock);
+			return buf;
+		}
+	}
+	spin_unlock(&dev->lock);
+	return NULL;
+}
+
+static const char *buf_place(const struct pfn_vram_buf *buf)
+{
+	if (!buf->mem)
+		return "revoked";
+	return buf->mem->where == PFN_VRAM_PLACEMENT_VRAM ? "vram" : "system";
+}
+
+/**
+ * pfn_vram_buf_show - describe a buffer and its importers, for debugfs
+ * @dev: the device
+ * @n: which buffer; while others come and go, some may be left out or seen twice
+ * @m: where to
+ *
+ * Context: process context, may sleep.
+ * Return: false if there are not so many buffers.
+ */
+bool pfn_vram_buf_show(struct pfn_vram_dev *dev, loff_t n, struct seq_file *m)
+{
+	struct pfn_vram_buf *buf = buf_get_nth(dev, n);
+	struct dentry *dentry;
+	struct dma_resv *resv;
+
+	if (!buf)
+		return false;
+
+	dentry = buf->dentry;
+	resv = buf->dmabuf->resv;
+	dma_resv_lock(resv, NULL);
+	seq_printf(m, "dmabuf %lu: %zu bytes, %s, %zu ranges, generation %llu, can%s%s%s%s%s%s\n",
+		   d_inode(dentry)->i_ino, buf->dmabuf->size, buf_place(buf),
+		   buf->mem ? buf->mem->nr : 0, buf->generation,
+		   buf->caps & PFN_VRAM_CAP_PIN ? " pin" : "",
+		   buf->caps & PFN_VRAM_CAP_MOVE ? " move" : "",
+		   buf->caps & PFN_VRAM_CAP_REVOKE ? " revoke" : "",
+		   buf->caps ? "" : " nothing",
+		   dma_buf_pfn_is_pinned(buf->pfn) ? ", pinned" : "",
+		   dma_resv_test_signaled(resv, DMA_RESV_USAGE_KERNEL) ?
+		   "" : ", moving");
+	dma_buf_pfn_show_importers(buf->pfn, m);
+	dma_resv_unlock(resv);
+	dput(dentry);
+	return true;
 }
 
 int pfn_vram_buf_init(void)

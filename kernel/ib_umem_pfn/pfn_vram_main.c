@@ -6,7 +6,9 @@
  *   this file		devices, their nodes, the ioctls
  *   pfn_vram_pci.c	VRAM that is a PCI BAR
  *   pfn_vram_mem.c	who has which physical memory; zeroing and copying it
- *   pfn_vram_buf.c	buffers: export, move, revoke, unplug
+ *   pfn_vram_buf.c	buffers: export, move, revoke, restore, unplug
+ *   pfn_vram_quarantine.c	test aid: old memory that must not be touched
+ *   pfn_vram_debugfs.c	all of it to be looked at
  *
  * The words: a *device* has a pool of VRAM. A *buffer* is a dma-buf of a
  * device. A buffer's bytes are in a *mem*, a list of physical ranges that never
@@ -195,6 +197,26 @@ static int ioctl_revoke(struct pfn_vram_dev *dev, void __user *uarg)
 	return ret;
 }
 
+static int ioctl_restore(struct pfn_vram_dev *dev, void __user *uarg)
+{
+	struct pfn_vram_restore arg;
+	struct pfn_vram_buf *buf;
+	int ret;
+
+	if (copy_from_user(&arg, uarg, sizeof(arg)))
+		return -EFAULT;
+	if (!placement_is_valid(arg.placement) || !chunk_is_valid(arg.chunk) ||
+	    arg.reserved)
+		return -EINVAL;
+
+	buf = pfn_vram_buf_get(dev, arg.fd);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	ret = pfn_vram_buf_restore(buf, &arg);
+	pfn_vram_buf_put(buf);
+	return ret;
+}
+
 static int ioctl_buf_info(struct pfn_vram_dev *dev, void __user *uarg)
 {
 	struct pfn_vram_buf_info arg;
@@ -234,6 +256,8 @@ static long pfn_vram_ioctl(struct file *file, unsigned int cmd,
 		return ioctl_move(dev, ptr);
 	case PFN_VRAM_IOC_REVOKE:
 		return ioctl_revoke(dev, ptr);
+	case PFN_VRAM_IOC_RESTORE:
+		return ioctl_restore(dev, ptr);
 	case PFN_VRAM_IOC_BUF_INFO:
 		return ioctl_buf_info(dev, ptr);
 	}
@@ -351,6 +375,7 @@ int pfn_vram_dev_register(struct pfn_vram_dev *dev, struct device *parent)
 
 	/* The slot is there, so this does not allocate. */
 	xa_store(&devs, dev->minor, dev, GFP_KERNEL);
+	pfn_vram_debugfs_add(dev);
 out_unlock:
 	mutex_unlock(&devs_lock);
 	return err;
@@ -369,6 +394,7 @@ out_unlock:
  */
 void pfn_vram_dev_unplug(struct pfn_vram_dev *dev)
 {
+	pfn_vram_debugfs_remove(dev);
 	mutex_lock(&devs_lock);
 	device_destroy(pfn_vram_class, MKDEV(chrdev_major, dev->minor));
 	xa_erase(&devs, dev->minor);
@@ -443,6 +469,7 @@ static int __init pfn_vram_init(void)
 		err = chrdev_major;
 		goto err_class;
 	}
+	pfn_vram_debugfs_init();
 	err = pfn_vram_pci_init();
 	if (err)
 		goto err_chrdev;
@@ -461,6 +488,7 @@ static int __init pfn_vram_init(void)
 err_pci:
 	pfn_vram_pci_exit();
 err_chrdev:
+	pfn_vram_debugfs_exit();
 	unregister_chrdev(chrdev_major, "pfn_vram");
 err_class:
 	class_destroy(pfn_vram_class);
@@ -474,6 +502,7 @@ static void __exit pfn_vram_exit(void)
 	if (ram_dev)
 		pfn_vram_dev_unplug(ram_dev);
 	pfn_vram_pci_exit();
+	pfn_vram_debugfs_exit();
 	unregister_chrdev(chrdev_major, "pfn_vram");
 	class_destroy(pfn_vram_class);
 	/* Copies whose dma-bufs are gone may still be running. */

@@ -635,6 +635,72 @@ int pfn_vram_mem_copy(const struct pfn_vram_mem *to,
 	return 0;
 }
 
+/* Not a pattern that a test would write, nor a pointer. */
+#define POISON_BYTE	0xb5
+
+/**
+ * pfn_vram_mem_poison - overwrite it all
+ * @mem: the memory
+ *
+ * Return: 0, or -ENODEV if the device was unplugged halfway.
+ */
+int pfn_vram_mem_poison(const struct pfn_vram_mem *mem)
+{
+	struct mem_cursor c = { .mem = mem };
+	size_t len;
+
+	while (!cursor_at_end(&c)) {
+		if (!io_enter(mem->dev))
+			return -ENODEV;
+		len = min(cursor_left(&c), MEM_STEP);
+		if (pfn_vram_mem_is_io(mem))
+			memset_io(cursor_io(&c), POISON_BYTE, len);
+		else
+			memset(cursor_kva(&c), POISON_BYTE, len);
+		io_exit(mem->dev);
+		cursor_advance(&c, len);
+		cond_resched();
+	}
+	wmb(); /* drain write-combining before anybody can touch it */
+	return 0;
+}
+
+/**
+ * pfn_vram_mem_find_touched - is all of it as pfn_vram_mem_poison() left it?
+ * @mem: the memory
+ * @bounce: a page
+ * @where: set to the physical address of the first byte that is not
+ *
+ * Return: 0 if it is; 1 if not; -ENODEV if the device was unplugged halfway.
+ */
+int pfn_vram_mem_find_touched(const struct pfn_vram_mem *mem, void *bounce,
+			      phys_addr_t *where)
+{
+	struct mem_cursor c = { .mem = mem };
+	const void *bad;
+	size_t len;
+
+	while (!cursor_at_end(&c)) {
+		if (!io_enter(mem->dev))
+			return -ENODEV;
+		len = min(cursor_left(&c), PAGE_SIZE);
+		if (pfn_vram_mem_is_io(mem))
+			memcpy_fromio(bounce, cursor_io(&c), len);
+		else
+			memcpy(bounce, cursor_kva(&c), len);
+		io_exit(mem->dev);
+
+		bad = memchr_inv(bounce, POISON_BYTE, len);
+		if (bad) {
+			*where = cursor_paddr(&c) + (bad - bounce);
+			return 1;
+		}
+		cursor_advance(&c, len);
+		cond_resched();
+	}
+	return 0;
+}
+
 /*
  * Putting it together
  */

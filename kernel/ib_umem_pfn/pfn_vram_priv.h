@@ -15,8 +15,10 @@
 #include <linux/wait.h>
 #include <uapi/linux/pfn_vram.h>
 
+struct dentry;
 struct device;
 struct gen_pool;
+struct seq_file;
 
 /* Nobody is waited for longer than this. */
 #define PFN_VRAM_PATIENCE	(10 * HZ)
@@ -43,6 +45,7 @@ struct gen_pool;
  * @nr_bufs: how many there are on both lists
  * @nr_vram: how many &struct pfn_vram_mem hold VRAM
  * @vram_idle: woken up when @nr_vram drops to 0
+ * @debugfs: its directory there
  */
 struct pfn_vram_dev {
 	struct kref ref;
@@ -70,6 +73,7 @@ struct pfn_vram_dev {
 
 	atomic_t nr_vram;
 	wait_queue_head_t vram_idle;
+	struct dentry *debugfs;
 };
 
 /**
@@ -131,6 +135,9 @@ struct pfn_vram_mem *pfn_vram_mem_alloc(struct pfn_vram_dev *dev,
 void pfn_vram_mem_put(struct pfn_vram_mem *mem);
 int pfn_vram_mem_copy(const struct pfn_vram_mem *to,
 		      const struct pfn_vram_mem *from, void *bounce);
+int pfn_vram_mem_poison(const struct pfn_vram_mem *mem);
+int pfn_vram_mem_find_touched(const struct pfn_vram_mem *mem, void *bounce,
+			      phys_addr_t *where);
 
 static inline struct pfn_vram_mem *pfn_vram_mem_get(struct pfn_vram_mem *mem)
 {
@@ -149,7 +156,27 @@ struct pfn_vram_buf *pfn_vram_buf_get(struct pfn_vram_dev *dev, int fd);
 void pfn_vram_buf_put(struct pfn_vram_buf *buf);
 int pfn_vram_buf_move(struct pfn_vram_buf *buf, struct pfn_vram_move *arg);
 int pfn_vram_buf_revoke(struct pfn_vram_buf *buf);
+int pfn_vram_buf_restore(struct pfn_vram_buf *buf,
+			 const struct pfn_vram_restore *arg);
 int pfn_vram_buf_info(struct pfn_vram_buf *buf, struct pfn_vram_buf_info *arg);
 void pfn_vram_buf_remove_all(struct pfn_vram_dev *dev);
+bool pfn_vram_buf_show(struct pfn_vram_dev *dev, loff_t n, struct seq_file *m);
+
+/* pfn_vram_quarantine.c */
+struct pfn_vram_quarantine;
+
+struct pfn_vram_quarantine *pfn_vram_quarantine_new(struct pfn_vram_dev *dev,
+						    u64 size);
+void pfn_vram_quarantine_free(struct pfn_vram_quarantine *q);
+struct pfn_vram_mem *pfn_vram_quarantine_enter(struct pfn_vram_quarantine *q,
+					       struct pfn_vram_mem *old);
+void pfn_vram_quarantine_check(struct pfn_vram_quarantine *q);
+void pfn_vram_quarantine_show(struct seq_file *m);
+
+/* pfn_vram_debugfs.c */
+void pfn_vram_debugfs_init(void);
+void pfn_vram_debugfs_exit(void);
+void pfn_vram_debugfs_add(struct pfn_vram_dev *dev);
+void pfn_vram_debugfs_remove(struct pfn_vram_dev *dev);
 
 #endif /* _PFN_VRAM_PRIV_H */

@@ -11,7 +11,7 @@
  *		read-only by all importers, valid until each has given it back
  * mode		what both sides have agreed on, see &enum dma_buf_pfn_mode
  * invalidate	the exporter takes its loan back because the memory moves
- * revoke	the exporter takes its loan back for good
+ * revoke	the exporter takes its loan back; whoever had it never gets another
  *
  * The exporter stays in charge: it opts in by calling dma_buf_pfn_export(), it
  * says what kind of memory it lends and how a CPU has to map it, it lends a
@@ -29,6 +29,7 @@
 
 struct dma_buf_pfn;
 struct p2pdma_provider;
+struct seq_file;
 
 /**
  * enum dma_buf_pfn_cap - what an exporter promises and what it reserves
@@ -164,10 +165,12 @@ bool dma_buf_pfn_exported_by(struct dma_buf *dmabuf,
 			     const struct dma_buf_pfn_ops *ops);
 int dma_buf_pfn_invalidate(struct dma_buf_pfn *pfn);
 int dma_buf_pfn_revoke(struct dma_buf_pfn *pfn);
+int dma_buf_pfn_unrevoke(struct dma_buf_pfn *pfn);
 void dma_buf_pfn_remove(struct dma_buf_pfn *pfn);
 bool dma_buf_pfn_is_pinned(struct dma_buf_pfn *pfn);
 bool dma_buf_pfn_is_revoked(struct dma_buf_pfn *pfn);
 unsigned int dma_buf_pfn_nr_attachments(struct dma_buf_pfn *pfn);
+void dma_buf_pfn_show_importers(struct dma_buf_pfn *pfn, struct seq_file *m);
 
 /**
  * struct dma_buf_pfn_loan - the ranges as importers see them
@@ -209,6 +212,8 @@ struct dma_buf_pfn_importer_ops {
  * @ops: importer's callbacks
  * @priv: for the importer
  * @loan: what is borrowed now, or NULL; changes under the reservation lock
+ * @revoked: was attached at a revoke and never gets another loan; changes under
+ *	the reservation lock
  */
 struct dma_buf_pfn_attachment {
 	struct dma_buf_attachment *attach;
@@ -216,6 +221,7 @@ struct dma_buf_pfn_attachment {
 	const struct dma_buf_pfn_importer_ops *ops;
 	void *priv;
 	const struct dma_buf_pfn_loan *loan;
+	bool revoked;
 };
 
 /* Importer's side */

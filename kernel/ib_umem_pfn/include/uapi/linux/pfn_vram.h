@@ -120,7 +120,8 @@ struct pfn_vram_revoke {
  * was there at the revoke stays revoked and has to attach (register) again. CPU
  * mappings, which ask at every page fault, see the new memory.
  *
- * EINVAL: not revoked.  ENOSPC, ENOMEM: as for ALLOC.
+ * EINVAL: not revoked.  EBUSY: a legacy importer has not let go of the old
+ * memory yet.  ENOSPC, ENOMEM: as for ALLOC.
  */
 struct pfn_vram_restore {
 	__s32 fd;		/* in */
