@@ -2,7 +2,7 @@
 /*
  * What happens to the memory of pfn MRs. "dmabuf" is the inode number of the
  * dma-buf, the same as in fdinfo, in debugfs' dma_buf/bufinfo and pfn_vram/ and
- * in "rdma resource show mr -d": it tells which umem belongs to which MR.
+ * in "rdma -dd resource show mr": it tells which umem belongs to which MR.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM ib_umem_pfn

@@ -6,7 +6,7 @@
  *   pfn_vram/pfn_vramN/buffers	every buffer, and under it its importers
  *
  * A buffer is named by the inode number of its dma-buf, as in fdinfo, in debugfs'
- * dma_buf/bufinfo and in "rdma resource show mr -d".
+ * dma_buf/bufinfo and in "rdma -dd resource show mr".
  */
 #include <linux/debugfs.h>
 #include <linux/genalloc.h>

@@ -426,7 +426,7 @@ static const char *rxe_pfn_state_name(u32 state)
 
 /**
  * rxe_pfn_fill_res_mr_entry - &ib_device_ops.fill_res_mr_entry
- * @msg: netlink message of "rdma resource show mr -d"
+ * @msg: netlink message of "rdma -dd resource show mr"
  * @ibmr: any MR
  *
  * Return: 0, or -EMSGSIZE.

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+//
+// What people who debug can see: rdma resource, rdma statistic, tracepoints, the
+// exporter's debugfs, and why a registration was refused.
+#include "support/rdma_test.hpp"
+
+#include <nlohmann/json.hpp>
+#include <sys/stat.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+
+namespace pfn {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string read_file(const std::string& path) {
+    std::ifstream in(path);
+    if (!in)
+        throw std::system_error(errno, std::generic_category(), path);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void write_file(const std::string& path, const std::string& text) {
+    std::ofstream out(path);
+    out << text << std::flush;
+    if (!out)
+        throw std::system_error(errno, std::generic_category(), path);
+}
+
+/// What `rdma -j ARGUMENTS` prints.
+Json rdma(const std::string& arguments) {
+    struct Close {
+        void operator()(FILE* pipe) const noexcept { ::pclose(pipe); }
+    };
+    const std::string command = "rdma -j " + arguments;
+    const std::unique_ptr<FILE, Close> pipe(::popen(command.c_str(), "re"));
+    std::string text;
+    std::array<char, 4096> piece{};
+    while (const std::size_t n = std::fread(piece.data(), 1, piece.size(), pipe.get()))
+        text.append(piece.data(), n);
+    return Json::parse(text);
+}
+
+/// The one MR of @p device in what @p arguments list, which must be alone.
+Json only_mr(const std::string& arguments, const std::string& device) {
+    Json found;
+    int count = 0;
+    for (const Json& mr : rdma(arguments)) {
+        if (mr.at("ifname") == device) {
+            found = mr;
+            count++;
+        }
+    }
+    EXPECT_EQ(1, count) << arguments << " shows other MRs";
+    return found;
+}
+
+std::uint64_t inode(int fd) {
+    struct stat st {};
+    if (::fstat(fd, &st) < 0)
+        throw_errno("fstat");
+    return st.st_ino;
+}
+
+class Observe : public RdmaTest {};
+
+TEST_F(Observe, ResourceShowsWhatAnMrIsAndHowItIs) {
+    const DeviceMemory device(vram, gpu.pd, {.size = 1 * MIB, .chunk = page_chunk()});
+    Json mr = only_mr("-dd resource show mr", GPU_DEVICE);
+    EXPECT_EQ("dynamic", mr.at("drv_mode"));
+    EXPECT_EQ("present", mr.at("drv_state"));
+    EXPECT_EQ("pfn", mr.at("drv_backend"));
+    EXPECT_EQ(1 * MIB / page_size(), mr.at("drv_ranges"));
+    EXPECT_EQ(query_mr(device.mr).metadata_bytes, mr.at("drv_metadata_bytes"));
+    EXPECT_EQ(inode(device.buffer.fd()), mr.at("drv_dmabuf"));
+    EXPECT_EQ(1 * MIB, mr.at("mrlen"));
+
+    vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
+    mr = only_mr("-dd resource show mr", GPU_DEVICE);
+    EXPECT_EQ("absent", mr.at("drv_state"));
+    EXPECT_EQ(0, mr.at("drv_ranges"));
+
+    vram.revoke(device.buffer.fd());
+    mr = only_mr("-dd resource show mr", GPU_DEVICE);
+    EXPECT_EQ("revoked", mr.at("drv_state"));
+}
+
+TEST_F(Observe, ResourceShowsModeAndOffset) {
+    const DmaBuf buffer = vram.alloc({.size = 4 * page_size()});
+    for (const auto& [mode, name] : {std::pair{PFN_MR_MODE_PINNED, "pinned"},
+                                     std::pair{PFN_MR_MODE_REVOCABLE, "revocable"},
+                                     std::pair{PFN_MR_MODE_DYNAMIC, "dynamic"}}) {
+        const ModeMr mr(gpu.pd, mode, buffer.fd(), page_size(), page_size(), 0);
+        const Json shown = only_mr("-dd resource show mr", GPU_DEVICE);
+        EXPECT_EQ(name, shown.at("drv_mode"));
+        EXPECT_EQ(page_size(), shown.at("drv_offset"));
+        EXPECT_EQ(page_size(), mr.query().offset);
+    }
+}
+
+TEST_F(Observe, HostMrsShowNothingOfTheSort) {
+    const HostMemory host(gpu.pd, page_size());
+    const Json mr = only_mr("-dd resource show mr", GPU_DEVICE);
+    EXPECT_FALSE(mr.contains("drv_mode"));
+    EXPECT_FALSE(only_mr("statistic show mr", GPU_DEVICE).contains("page_faults"));
+}
+
+TEST_F(Observe, StatisticCountsFaultsInvalidationsPrefetchesAndBytes) {
+    const DeviceMemory device(vram, gpu.pd, {.size = 64 * KIB});
+    const HostMemory local(peer.pd, 64 * KIB);
+    write(local.sge(0, 64 * KIB), device.remote());
+    vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
+    read(local.sge(0, 4 * KIB), device.remote());
+    vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_VRAM);
+    advise_mr(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
+              device.sge(0, 64 * KIB));
+
+    const Json mr = only_mr("statistic show mr", GPU_DEVICE);
+    EXPECT_EQ(1, mr.at("page_faults"));
+    EXPECT_EQ(2, mr.at("page_invalidations"));
+    EXPECT_EQ(1, mr.at("page_prefetch"));
+    EXPECT_EQ(64 * KIB, mr.at("bytes_written"));
+    EXPECT_EQ(4 * KIB, mr.at("bytes_read"));
+}
+
+TEST_F(Observe, DebugfsOfTheExporterShowsBuffersAndImporters) {
+    const DeviceMemory device(vram, gpu.pd, {.size = 1 * MIB, .caps = PFN_VRAM_CAP_MOVE});
+    const std::string path = "/sys/kernel/debug/pfn_vram/pfn_vram0/buffers";
+    const std::string id = "dmabuf " + std::to_string(inode(device.buffer.fd())) + ": ";
+    std::string text = read_file(path);
+    EXPECT_NE(std::string::npos,
+              text.find(id + "1048576 bytes, vram, 1 ranges, generation 0, can move\n"
+                             "  importer rxe_gpu: dynamic, mapped\n"))
+        << text;
+    vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM, page_chunk());
+    text = read_file(path);
+    EXPECT_NE(std::string::npos,
+              text.find(id + "1048576 bytes, system, 256 ranges, generation 1, can move\n"
+                             "  importer rxe_gpu: dynamic, not mapped\n"))
+        << text;
+}
+
+/// Records the events of ib_umem_pfn as long as it lives.
+class Trace {
+  public:
+    Trace() {
+        write_file(DIR + "/trace", "");
+        write_file(ENABLE, "1");
+    }
+    ~Trace() {
+        try {
+            write_file(ENABLE, "0");
+        } catch (const std::exception& e) {
+            ADD_FAILURE() << e.what();
+        }
+    }
+    Trace(const Trace&) = delete;
+    Trace& operator=(const Trace&) = delete;
+
+    /// Is there a line with @p event and all of @p parts?
+    [[nodiscard]] bool has(const std::string& event, const std::vector<std::string>& parts) const {
+        std::ifstream in(DIR + "/trace");
+        for (std::string line; std::getline(in, line);) {
+            bool all = line.find(" " + event + ": ") != std::string::npos;
+            for (const std::string& part : parts)
+                all = all && line.find(part) != std::string::npos;
+            if (all)
+                return true;
+        }
+        return false;
+    }
+
+  private:
+    inline static const std::string DIR = "/sys/kernel/tracing";
+    inline static const std::string ENABLE = DIR + "/events/ib_umem_pfn/enable";
+};
+
+TEST_F(Observe, TracepointsTellTheLifeOfAnMr) {
+    const Trace trace;
+    const HostMemory local(peer.pd, 4 * KIB);
+    std::string dmabuf;
+    {
+        const DeviceMemory device(vram, gpu.pd, {.size = 64 * KIB});
+        dmabuf = "dmabuf=" + std::to_string(inode(device.buffer.fd())) + " ";
+        EXPECT_TRUE(trace.has("ib_umem_pfn_map", {dmabuf, "length=65536", "ranges=1", "err=0"}));
+        vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
+        EXPECT_TRUE(trace.has("ib_umem_pfn_invalidate", {dmabuf, "was present"}));
+        write(local.sge(0, 4 * KIB), device.remote());
+        EXPECT_TRUE(trace.has("ib_umem_pfn_fault", {dmabuf, "err=0"}));
+        vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_VRAM);
+        advise_mr(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
+                  device.sge(0, 4 * KIB));
+        EXPECT_TRUE(trace.has("ib_umem_pfn_prefetch", {dmabuf, "err=0"}));
+        vram.revoke(device.buffer.fd());
+        EXPECT_TRUE(trace.has("ib_umem_pfn_revoke", {dmabuf, "was present"}));
+        peer.qp.post_write(1, local.sge(0, 4 * KIB), device.remote());
+        EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, peer.cq.wait().status);
+        EXPECT_TRUE(trace.has("ib_umem_pfn_access_error", {dmabuf, "write", "err=-19"}));
+    }
+    EXPECT_TRUE(trace.has("ib_umem_pfn_unmap", {dmabuf, "was revoked"}));
+}
+
+/// The kernel's words for why registering like this is refused; the errno must
+/// be @p error.
+std::string reason(int error, const Pd& pd, std::uint32_t mode, int fd, std::uint64_t length,
+                   unsigned access = FULL_ACCESS, std::uint64_t iova = 0, int eventfd = -1) {
+    try {
+        const ModeMr mr(pd, mode, fd, 0, length, iova, access, eventfd);
+    } catch (const RegistrationError& e) {
+        EXPECT_EQ(Errno{error}, Errno{e.code().value()});
+        return e.reason();
+    }
+    return "it was not refused";
+}
+
+TEST_F(Observe, RefusalsSayWhy) {
+    const Trace trace;
+    const std::uint64_t size = page_size();
+    const DmaBuf any = vram.alloc({.size = size});
+    const DmaBuf mover = vram.alloc({.size = size, .caps = PFN_VRAM_CAP_MOVE});
+    const DmaBuf read_only = vram.alloc({.size = size, .fd_flags = O_RDONLY | O_CLOEXEC});
+    const DmaBuf revoked = vram.alloc({.size = size});
+    vram.revoke(revoked.fd());
+    const Fd foreign = foreign_dmabuf(size);
+    const Fd no_dmabuf(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    const Pd& pd = gpu.pd;
+
+    EXPECT_EQ("the exporter may move or revoke the buffer and cannot pin it: no PINNED mode",
+              reason(EOPNOTSUPP, pd, PFN_MR_MODE_PINNED, mover.fd(), size));
+    EXPECT_EQ("the exporter may move the buffer and cannot pin it: no REVOCABLE mode",
+              reason(EOPNOTSUPP, pd, PFN_MR_MODE_REVOCABLE, mover.fd(), size));
+    EXPECT_EQ("there is no such mode", reason(EINVAL, pd, 17, any.fd(), size));
+    EXPECT_EQ("the dma-buf was exported read-only, the access flags write",
+              reason(EACCES, pd, 0, read_only.fd(), size));
+    EXPECT_EQ("the exporter has revoked the buffer", reason(ENODEV, pd, 0, revoked.fd(), size));
+    EXPECT_EQ("the dma-buf's exporter does not lend physical ranges",
+              reason(EOPNOTSUPP, pd, 0, foreign.get(), size));
+    EXPECT_EQ("the file descriptor is not a dma-buf",
+              reason(EINVAL, pd, 0, no_dmabuf.get(), size));
+    EXPECT_EQ("the length is 0", reason(EINVAL, pd, 0, any.fd(), 0));
+    EXPECT_EQ("the range ends beyond the end of the dma-buf",
+              reason(EINVAL, pd, 0, any.fd(), size + 1));
+    EXPECT_EQ("iova and length wrap around",
+              reason(EINVAL, pd, 0, any.fd(), size, FULL_ACCESS, ~std::uint64_t{page_size() - 1}));
+    EXPECT_EQ("the eventfd is not an open eventfd",
+              reason(EINVAL, pd, 0, any.fd(), size, FULL_ACCESS, 0, no_dmabuf.get()));
+    EXPECT_TRUE(trace.has("ib_umem_pfn_refuse", {"err=-22", "the length is 0"}));
+    EXPECT_TRUE(trace.has("ib_umem_pfn_refuse", {"mode=1", "no PINNED mode"}));
+
+    // Where an errno says it all, and where it succeeds, nothing is said.
+    EXPECT_EQ("", reason(EBADF, pd, 0, -1, size));
+    const ModeMr fine(pd, 0, any.fd(), 0, size, 0);
+}
+
+} // namespace
+} // namespace pfn
