@@ -28,7 +28,7 @@ if(CMAKE_SCRIPT_MODE_FILE)
       set(name "${SUBJECT}.${short}")
       string(APPEND script
              "add_test([==[${name}]==] \"${BINARY}\" \"--gtest_filter=${suite}.*\" --gtest_brief=1)\n"
-             "set_tests_properties([==[${name}]==] PROPERTIES LABELS ${LABEL} TIMEOUT ${TIMEOUT}")
+             "set_tests_properties([==[${name}]==] PROPERTIES LABELS ${LABEL} TIMEOUT \${timeout}")
       if(LABEL STREQUAL "guest")
         string(APPEND script " RUN_SERIAL TRUE")
       endif()
@@ -38,7 +38,13 @@ if(CMAKE_SCRIPT_MODE_FILE)
   if(script STREQUAL "")
     message(FATAL_ERROR "${BINARY} has no tests")
   endif()
-  file(WRITE "${OUTPUT}" "${script}")
+  # Long tests and slow kernels need more time than usual: asked when CTest runs.
+  file(WRITE "${OUTPUT}"
+       "set(timeout ${TIMEOUT})\n"
+       "if(DEFINED ENV{UMEM_PFN_TIMEOUT_FACTOR})\n"
+       "  math(EXPR timeout \"${TIMEOUT} * \$ENV{UMEM_PFN_TIMEOUT_FACTOR}\")\n"
+       "endif()\n"
+       "${script}")
   return()
 endif()
 

@@ -15,7 +15,7 @@ check_locked() {
 	: >"$log"
 	step "$log" "shellcheck" in_root bash -euc '
 		cd "$0"
-		shellcheck -x lab .ci/run lab.d/{guest-init,index-modules,machine} \
+		shellcheck -x lab .ci/run lab.d/{guest-init,index-modules,machine,guest-bin/guest-{qmp,vram}} \
 			tests/lab/run-tests tests/lab/guest-checks.sh provider/librxe/build.sh' "$CLONE"
 	step "$log" "clang-format" in_root bash -euc '
 		cd "$0"

@@ -7,7 +7,8 @@
 # built in, so it mounts the Debian root without an initramfs and starts
 # guest-init as PID 1. CMD's stdin, stdout and stderr are a virtio-serial port
 # each, joined to ours through a FIFO and a cat; a fourth port, "control",
-# tells phases and the exit status; ttyS0 is the kernel log and nothing else.
+# tells phases and the exit status, a fifth lets the guest command its QEMU;
+# ttyS0 is the kernel log and nothing else.
 
 readonly KEEP_LOGS=20
 
@@ -24,8 +25,9 @@ run_guest_shell() {
 boot_and_wait() { # command|shell CMD...
 	local mode=$1 accel timeout
 	shift
-	timeout=${OPT[timeout]:-600}
-	[[ $mode == command ]] || timeout=${OPT[timeout]:-86400}
+	timeout=600
+	[[ $mode == command && -z ${OPT[long]} ]] || timeout=86400
+	timeout=${OPT[timeout]:-$timeout}
 	new_run
 	write_job "$mode" "$@" >"$RUN/job"
 	cp "$LAB_D/guest-init" "$RUN/init"
@@ -66,7 +68,7 @@ remove_old_logs() {
 }
 end_run() {
 	stop_machine
-	rm -f "$RUN"/{stdin,stdout,stderr,job,init,machine,root.sock*,work.sock*}
+	rm -f "$RUN"/{stdin,stdout,stderr,job,init,machine,root.sock*,work.sock*,qmp.sock}
 	remove_tree "$SNAPSHOT"
 }
 # Left by labs that were killed: nobody holds their lock.
@@ -88,11 +90,11 @@ snapshot_build() {
 }
 
 write_job() { # MODE CMD...: what guest-init needs to know
-	local MODE=$1 ARGV CLONE=$CLONE JOB_TERM=${TERM:-dumb} SIZE=
+	local MODE=$1 ARGV CLONE=$CLONE JOB_TERM=${TERM:-dumb} SIZE='' LONG=${OPT[long]} VRAM=${OPT[vram]}
 	shift
 	ARGV=("$@")
 	if [[ $MODE == shell ]]; then SIZE=$(stty size); fi
-	declare -p MODE ARGV CLONE JOB_TERM SIZE
+	declare -p MODE ARGV CLONE JOB_TERM SIZE LONG VRAM
 }
 
 # Prints kvm if a guest really boots with it, else tcg. A /dev/kvm that opens
@@ -156,12 +158,19 @@ describe_machine() { # kvm|tcg
 		-device virtio-serial-pci
 		-chardev "file,id=control,path=/run/lab/control"
 		-device "virtserialport,nr=1,chardev=control,name=control"
+		# QMP for the guest: QEMU is a client of its own monitor.
+		-chardev "socket,id=monitor,path=/run/lab/qmp.sock,server=on,wait=off"
+		-mon "chardev=monitor,mode=control"
+		-chardev "socket,id=qmp,path=/run/lab/qmp.sock"
+		-device "virtserialport,nr=5,chardev=qmp,name=qmp"
 		-device edu
 	)
+	# Behind a port of its own, so that it can be unplugged (guest-qmp).
 	if ((OPT[vram] > 0)); then
 		QEMU+=(
 			-object "memory-backend-ram,id=vram,size=${OPT[vram]}M,share=on"
-			-device "ivshmem-plain,memdev=vram"
+			-device "pcie-root-port,id=vram_port,chassis=1"
+			-device "ivshmem-plain,memdev=vram,bus=vram_port,id=vram_gpu"
 		)
 	fi
 	if [[ -n ${OPT[iommu]} ]]; then

@@ -8,7 +8,8 @@ TEST_LOGS=$LOGS/tests
 
 cmd_test() { # [REGEX]
 	local regex=${1:-} series vram in_guest passed=0 failed=0 lane row
-	local all_series=() all_vram=(64 0) releases=()
+	local all_series=() all_vram=(64 0) releases=() timeout=1800
+	[[ -z ${OPT[long]} ]] || timeout=86400
 	LANES=()
 	mapfile -t all_series < <(installed_series)
 	if [[ -n ${OPT[quick]} ]]; then
@@ -32,8 +33,8 @@ cmd_test() { # [REGEX]
 			for vram in "${all_vram[@]}"; do
 				lane=$series-$( ((vram)) && echo "bar$vram" || echo ram)
 				run_lane "$lane" "$CLONE/lab" run --kernel "$series" --vram "$vram" \
-					--mem "${OPT[mem]}" --smp "${OPT[smp]}" ${OPT[iommu]:+--iommu} \
-					--timeout "${OPT[timeout]:-1800}" -- \
+					${OPT[mem]:+--mem "${OPT[mem]}"} --smp "${OPT[smp]}" ${OPT[iommu]:+--iommu} \
+					${OPT[long]:+--long} --timeout "${OPT[timeout]:-$timeout}" -- \
 					ctest --test-dir /lab/build/user --output-on-failure ${regex:+-R "$regex"}
 			done
 		done
