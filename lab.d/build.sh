@@ -11,23 +11,19 @@
 BUILD_LOG=$BUILD/build.log
 readonly BUILD_MIB=1500
 
-build_all() { # [RELEASE...]: for these kernels (default: the chosen one)
-	with_lock "$BUILD.lock" "building for this clone" \
-		build_locked "${@:-$KERNEL}"
+build_all() { # for the chosen kernel
+	with_lock "$BUILD.lock" "building for this clone" build_locked
 }
 
-build_locked() { # RELEASE...
-	local release
+build_locked() {
 	mkdir -p "$BUILD"
 	discard_untrusted_build
 	[[ -d $BUILD/user ]] || need_space "$BUILD_MIB" "the build"
 	: >"$BUILD_LOG"
 	echo "$ROOT_ID" >"$BUILD/root"
 	echo running >"$BUILD/unfinished"
-	for release; do
-		build_modules "$release"
-		stage_modules "$release"
-	done
+	build_modules "$KERNEL"
+	stage_modules "$KERNEL"
 	build_user_space
 	rm "$BUILD/unfinished"
 }
@@ -54,12 +50,11 @@ build_step() {
 build_has_failed() { echo failed >"$BUILD/unfinished"; }
 
 build_modules() { # RELEASE
-	local release=$1 series
-	series=$(awk -v r="$release" '$2 == r { print $1 }' "$ROOT/lab/kernels")
+	local release=$1
 	build_step "building modules for $release" in_root \
 		make -C "$CLONE/kernel/ib_umem_pfn" -j"$(nproc)" --no-print-directory \
 		KVER="$release" OUT="/lab/build/$release/modules" \
-		LINUX_SOURCE="/usr/src/linux-source-$series.tar.xz"
+		LINUX_SOURCE="$(linux_source "$release")"
 }
 
 # The guest's /lib/modules/RELEASE: the stock modules plus updates/, which
@@ -86,7 +81,8 @@ stage_modules() { # RELEASE
 	done
 	if [[ -n $copied || ! -e $modroot/index-of ]]; then
 		build_step "indexing modules for $release" in_root \
-			"$LAB_D/index-modules" "$release" "/lab/build/$release/modroot"
+			"$LAB_D/index-modules" "$release" "/lab/build/$release/modroot" \
+			"$(stock_modules "$release")"
 	fi
 }
 

@@ -29,11 +29,13 @@ is_number() { # VALUE MIN MAX
 kernel_series() { sed 's/#.*//; /^[[:space:]]*$/d' "$LAB_D/kernels"; }
 
 # step LOG MESSAGE CMD...: runs CMD with its output in LOG, shows MESSAGE and
-# the time it took (nothing at all if it took less than STEP_QUIET seconds). On
-# failure calls STEP_ON_FAILURE, explains as well as it can and exits.
+# the time it took (nothing at all if it took less than STEP_QUIET seconds). The
+# command STEP_PERCENT, if any, prints how far it is: shown all the time on a
+# terminal, else a line for every tenth. On failure calls STEP_ON_FAILURE, explains as well
+# as it can and exits.
 step() {
 	local log=$1 message=$2 start=$SECONDS status=0 shown=''
-	local quiet=${STEP_QUIET:-0} on_failure=${STEP_ON_FAILURE:-:} tick
+	local quiet=${STEP_QUIET:-0} on_failure=${STEP_ON_FAILURE:-:} percent=${STEP_PERCENT:-} tick far told=0
 	shift 2
 	mkdir -p "$(dirname "$log")"
 	set -m # a process group of its own, to be stopped as one
@@ -45,7 +47,13 @@ step() {
 			printf 'lab: %s ...' "$message" >&2
 			shown=1
 		elif [[ -n $shown && -t 2 ]] && ((tick % 10 == 0)); then
-			printf '\rlab: %s ... %d s' "$message" $((SECONDS - start)) >&2
+			printf '\rlab: %s ... %s%d s' "$message" "${percent:+$("$percent") %, }" $((SECONDS - start)) >&2
+		elif [[ -n $shown && -n $percent ]] && ((tick % 50 == 49)); then
+			far=$("$percent")
+			if ((far / 10 > told / 10)); then
+				((told)) || printf '\n' >&2
+				printf 'lab:   %d %%, %d s\n' $((told = far / 10 * 10)) $((SECONDS - start)) >&2
+			fi
 		fi
 		kill -0 "$STEP_PID" 2>/dev/null || break
 		sleep 0.1
@@ -53,8 +61,10 @@ step() {
 	wait "$STEP_PID" || status=$?
 	STEP_PID=
 	if ((status == 0)); then
-		[[ -z $shown ]] || { [[ -t 2 ]] && printf '\r\033[K' && printf 'lab: %s ...' "$message"; } >&2 || true
-		[[ -z $shown ]] || printf ' %d s\n' $((SECONDS - start)) >&2
+		[[ -n $shown ]] || return 0
+		if [[ -t 2 ]]; then printf '\r\033[K' >&2; fi
+		if [[ -t 2 ]] || ((told)); then printf 'lab: %s ...' "$message" >&2; fi
+		printf ' %d s\n' $((SECONDS - start)) >&2
 		return 0
 	fi
 	"$on_failure"

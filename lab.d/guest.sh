@@ -11,6 +11,8 @@
 # ttyS0 is the kernel log and nothing else.
 
 readonly KEEP_LOGS=20
+# How much longer things may take there than with a stock kernel.
+readonly DEBUG_SLOWER=3
 
 run_guest() { # CMD...
 	boot_and_wait command "$@"
@@ -26,6 +28,7 @@ boot_and_wait() { # command|shell CMD...
 	local mode=$1 accel timeout
 	shift
 	timeout=600
+	if is_debug "$KERNEL"; then timeout=$((timeout * DEBUG_SLOWER)); fi
 	[[ $mode == command && -z ${OPT[long]} ]] || timeout=86400
 	timeout=${OPT[timeout]:-$timeout}
 	new_run
@@ -100,9 +103,10 @@ write_job() { # MODE CMD...: what guest-init needs to know
 # Prints kvm if a guest really boots with it, else tcg. A /dev/kvm that opens
 # proves nothing: nested KVM may hang.
 accelerator() {
-	local known=$CACHE/kvm-$KERNEL
+	local known=$CACHE/kvm-$KERNEL-$ROOT_ID
 	local host
-	host="$(uname -rv) $(grep -m1 '^model name' /proc/cpuinfo) $ROOT_ID"
+	host="$(uname -rv) $(grep -m1 '^model name' /proc/cpuinfo)"
+	if is_debug "$KERNEL"; then host+=" ${DEBUG##*/}"; fi
 	if ! { : <>/dev/kvm; } 2>/dev/null; then
 		echo tcg
 	elif [[ -f $known && $(head -n 1 "$known") == "$host" ]]; then
@@ -121,13 +125,17 @@ probe_kvm() {
 	local console
 	console=$(in_root timeout -s KILL 10 qemu-system-x86_64 -machine q35,accel=kvm -cpu host \
 		-m 512 -smp 2 -nodefaults -no-user-config -display none -no-reboot -serial stdio \
-		-kernel "/boot/vmlinuz-$KERNEL" -append "console=ttyS0 panic=-1" </dev/null 2>&1) || true
+		-kernel "$(kernel_image "$KERNEL")" -append "console=ttyS0 panic=-1" </dev/null 2>&1) || true
 	[[ $console == *"Unable to mount root fs"* ]]
 }
 
 # The machine as QEMU options, in the array QEMU.
 describe_machine() { # kvm|tcg
-	local accel=$1 cpu=host machine=q35
+	local accel=$1 cpu=host machine=q35 mem=${OPT[mem]}
+	if [[ -z $mem ]]; then
+		mem=2048
+		if is_debug "$KERNEL"; then mem=3072; fi # KASAN's shadow and quarantine, kmemleak's notes
+	fi
 	# The model that our kernel boots fastest on under TCG; its family also
 	# makes the kernel trust the host bridge with peer-to-peer DMA.
 	[[ $accel == kvm ]] || cpu=EPYC
@@ -137,19 +145,22 @@ describe_machine() { # kvm|tcg
 		console=ttyS0 loglevel=8 oops=panic panic=-1
 		# The same addresses every time, and less work per indirect call under TCG.
 		nokaslr mitigations=off
+		# TCG does not see virtiofsd write to the guest's memory, and would go on
+		# with what it made of the code there before; it sees a page cleared.
+		init_on_alloc=1
 		# Things nobody looks at here.
 		audit=0 apparmor=0 raid=noautodetect random.trust_cpu=on
 		# A leak shows in a cache of its own.
 		slab_nomerge
 		# Two loaded host CPUs under TCG can be slow without being stuck.
-		watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60
+		watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60 workqueue.watchdog_thresh=60
 	)
 	[[ -z ${OPT[iommu]} ]] || machine+=,kernel-irqchip=split
 	QEMU=(
 		qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
 		-machine "$machine,accel=$accel,memory-backend=ram" -cpu "$cpu" -smp "${OPT[smp]}"
-		-m "${OPT[mem]}M" -object "memory-backend-memfd,id=ram,size=${OPT[mem]}M,share=on"
-		-kernel "/boot/vmlinuz-$KERNEL"
+		-m "${mem}M" -object "memory-backend-memfd,id=ram,size=${mem}M,share=on"
+		-kernel "$(kernel_image "$KERNEL")"
 		-chardev "socket,id=root,path=/run/lab/root.sock"
 		-device "vhost-user-fs-pci,queue-size=1024,chardev=root,tag=root"
 		-chardev "socket,id=work,path=/run/lab/work.sock"
@@ -187,22 +198,26 @@ describe_machine() { # kvm|tcg
 #   /run/share  the root as the guest sees it, with our modules
 #   /run/work   clone, build and this guest's directory, for the guest
 in_machine_namespace() { # CMD...
+	local debug=
+	if is_debug "$KERNEL"; then debug=$DEBUG; fi
 	exec unshare --mount --propagation private --pid --fork --kill-child bash -euc '
-		. "$0"; root=$1 clone=$2 run=$3 snapshot=$4 kernel=$5; shift 5
+		. "$0"; root=$1 clone=$2 run=$3 snapshot=$4 kernel=$5 stock=$6 debug=$7; shift 7
 		share=$root/run/share work=$root/run/work
 		mount_read_only "$root" "$root"
 		mount_system "$root"
+		[[ -z $debug ]] || mount --bind "$debug" "$root/lab/debug"
 		mkdir "$root/run/lab" "$share"
 		mkdir -p "$work"/{clone,build,run}
 		mount --bind "$run" "$root/run/lab"
 		mount --bind "$root" "$share"
 		mount --bind "$run/init" "$share/lab/init"
 		mount --bind "$snapshot/$kernel/modroot" "$share/lib/modules/$kernel"
-		mount --bind "$root/lib/modules/$kernel/kernel" "$share/lib/modules/$kernel/kernel"
+		mount --bind "$root$stock/kernel" "$share/lib/modules/$kernel/kernel"
 		mount --bind "$clone" "$work/clone"
 		mount --bind "$snapshot" "$work/build"
 		mount --bind "$run" "$work/run"
-		enter "$root" "$@"' "$LAB_D/mounts.sh" "$ROOT" "$CLONE" "$RUN" "$SNAPSHOT" "$KERNEL" "$@"
+		enter "$root" "$@"' "$LAB_D/mounts.sh" "$ROOT" "$CLONE" "$RUN" "$SNAPSHOT" "$KERNEL" \
+		"$(stock_modules "$KERNEL")" "$debug" "$@"
 }
 
 # Sets ENDED to what ended first: guest, timeout or reader (of our stdout).

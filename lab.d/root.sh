@@ -11,7 +11,7 @@
 # files don't match it, is made again.
 
 # Count up when a change below makes a different root out of the same lists.
-readonly ROOT_FORMAT=1
+readonly ROOT_FORMAT=2
 ROOT_ID=$({
 	echo "$ROOT_FORMAT"
 	cat "$LAB_D/packages" "$LAB_D/kernels"
@@ -20,14 +20,16 @@ ROOT=$CACHE/root-$ROOT_ID
 ROOT_LOG=$CACHE/logs/root.log
 readonly ROOT_MIB=4000 ROOT_UNUSED_DAYS=30
 
-# Sets KERNEL (its release) for the chosen series and makes the root if need be.
+# Sets KERNEL (its release) for the chosen series and makes what is missing.
 prepare() {
 	host_packages
 	if ! root_is_whole "$ROOT"; then
 		with_lock "$CACHE/lock" "preparing the Debian root" make_root_unless_whole
 	fi
 	touch "$ROOT/lab/stamp"
+	locate_debug_kernel
 	choose_kernel "${OPT[kernel]}"
+	if is_debug "$KERNEL"; then prepare_debug_kernel; fi
 }
 
 # What the host must have. As root the lab installs it; otherwise it says what to do.
@@ -103,7 +105,7 @@ bootstrap() { # ROOT
 		--dpkgopt='path-exclude=/usr/share/doc/*' \
 		trixie "$root" ${UMEM_PFN_MIRROR:+"$UMEM_PFN_MIRROR"}
 	# Mount points and data of the lab.
-	mkdir -p "$root"/lab/{run,build} "$root/usr/src/umem-pfn"
+	mkdir -p "$root"/lab/{run,build,debug} "$root/usr/src/umem-pfn"
 	touch "$root/lab/init"
 	# Backports and sources come from the mirror the root itself came from.
 	sed -n 's/^deb \(.*\) trixie main.*/deb \1 trixie-backports main\ndeb-src \1 trixie main/p' \
@@ -158,6 +160,11 @@ install_kernels() { # ROOT
 		[[ -f $root/lib/modules/$release/modules.dep.bin ]] ||
 			in_root_writable "$root" depmod "$release"
 	done <"$root/lab/kernels"
+	# Builders of modules look for the debug kernel here, too.
+	read -r series release <"$root/lab/kernels"
+	release=$(debug_release "$release")
+	mkdir -p "$root/lib/modules/$release"
+	ln -s /lab/debug/build "$root/lib/modules/$release/build"
 }
 
 fetch_sources() { # ROOT
@@ -173,7 +180,10 @@ fetch_sources() { # ROOT
 
 choose_kernel() { # [SERIES]: sets KERNEL and SERIES
 	local wanted=$1
-	if [[ -n $wanted ]]; then
+	if [[ $wanted == debug ]]; then
+		KERNEL=$DEBUG_RELEASE
+		SERIES=debug
+	elif [[ -n $wanted ]]; then
 		KERNEL=$(awk -v s="$wanted" '$1 == s { print $2 }' "$ROOT/lab/kernels")
 		SERIES=$wanted
 		[[ -n $KERNEL ]] || die "the mirror had no kernel of series $wanted when the root was made (./lab clean --all makes a new one)"
@@ -183,6 +193,19 @@ choose_kernel() { # [SERIES]: sets KERNEL and SERIES
 	if [[ -s $ROOT/lab/warning ]]; then say "$(cat "$ROOT/lab/warning")"; fi
 }
 installed_series() { cut -d' ' -f1 "$ROOT/lab/kernels"; }
+
+# Of any kernel, by release; paths are those inside the root.
+kernel_image() {
+	if is_debug "$1"; then echo /lab/debug/bzImage; else echo "/boot/vmlinuz-$1"; fi
+}
+stock_modules() {
+	if is_debug "$1"; then echo /lab/debug/modules; else echo "/lib/modules/$1"; fi
+}
+linux_source() {
+	local series=$DEBUG_SERIES
+	is_debug "$1" || series=$(awk -v r="$1" '$2 == r { print $1 }' "$ROOT/lab/kernels")
+	echo "/usr/src/linux-source-$series.tar.xz"
+}
 
 remove_tree() { # DIR; never crosses into something mounted there
 	[[ ! -e $1 ]] || rm -rf --one-file-system -- "$1"
@@ -199,7 +222,8 @@ remove_unused_roots() {
 
 # in_root_writable ROOT CMD...: CMD inside ROOT, only while it is being made.
 # in_root CMD...: CMD inside the finished root, which is then read-only, with
-# the clone at its own path and this clone's build directory at /lab/build.
+# the clone at its own path, this clone's build directory at /lab/build and the
+# debug kernel, if there is one, at /lab/debug.
 # Everything is mounted in a namespace of its own and is gone afterwards.
 in_root_writable() {
 	local root=$1
@@ -211,22 +235,26 @@ in_root_writable() {
 		enter "$root" "$@"' "$LAB_D/mounts.sh" "$root" "$@"
 }
 in_root() {
+	local debug=${IN_ROOT_DEBUG:-}
 	mkdir -p "$BUILD"
+	if [[ -z $debug && -f ${DEBUG:-}/stamp ]]; then debug=$DEBUG; fi
 	unshare --mount --propagation private --pid --fork --kill-child bash -euc '
-		. "$0"; root=$1 clone=$2 build=$3; shift 3
+		. "$0"; root=$1 clone=$2 build=$3 debug=$4; shift 4
 		[[ $clone == /tmp/* || $clone == /run/* ]] || mkdir -p "$root$clone"
 		mount_read_only "$root" "$root"
 		mount --bind "$build" "$root/lab/build"
+		[[ -z $debug ]] || mount --bind "$debug" "$root/lab/debug"
 		mount_system "$root"
 		mkdir -p "$root$clone"
 		mount --bind "$clone" "$root$clone"
-		enter "$root" "$@"' "$LAB_D/mounts.sh" "$ROOT" "$CLONE" "$BUILD" "$@"
+		enter "$root" "$@"' "$LAB_D/mounts.sh" "$ROOT" "$CLONE" "$BUILD" "$debug" "$@"
 }
 
 cmd_clean() {
 	if [[ ${1:-} == --all ]]; then
 		say "removing $CACHE"
-		with_lock "$CACHE/lock" "preparing the Debian root" remove_tree "$CACHE"
+		with_lock "$CACHE/lock" "preparing the Debian root" \
+			with_lock "$CACHE/debug.lock" "building the debug kernel" remove_tree "$CACHE"
 	else
 		say "removing $BUILD"
 		with_lock "$BUILD.lock" "building for this clone" remove_tree "$BUILD"

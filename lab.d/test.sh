@@ -2,42 +2,39 @@
 # shellcheck shell=bash
 #
 # ./lab test: first the lab's own tests, then the tests of everything else, in
-# one guest per lane. A lane is a kernel series with or without a memory BAR.
+# one guest per lane. A lane is a kernel with or without a memory BAR, or the
+# comparison with what upstream's own tests say of the stock rxe.
 
 TEST_LOGS=$LOGS/tests
 
 cmd_test() { # [REGEX]
-	local regex=${1:-} series vram in_guest passed=0 failed=0 lane row
-	local all_series=() all_vram=(64 0) releases=() timeout=1800
-	[[ -z ${OPT[long]} ]] || timeout=86400
+	local regex=${1:-} lane series vram passed=0 failed=0 row lanes=()
 	LANES=()
-	mapfile -t all_series < <(installed_series)
-	if [[ -n ${OPT[quick]} ]]; then
-		all_series=("${all_series[0]}")
-		all_vram=(64)
-	fi
-	if [[ -n ${OPT[kernel]} ]]; then all_series=("${OPT[kernel]}"); fi
-	if [[ -n ${OPT[vram]} ]]; then all_vram=("${OPT[vram]}"); fi
-	for series in "${all_series[@]}"; do
-		choose_kernel "$series"
-		releases+=("$KERNEL")
-	done
-	choose_kernel "${all_series[0]}"
-	build_all "${releases[@]}"
 	mkdir -p "$TEST_LOGS"
-
-	in_guest=$(count_guest_tests "$regex")
-	run_lane lab "$CLONE/tests/lab/run-tests" "$regex"
-	if ((in_guest)); then
-		for series in "${all_series[@]}"; do
-			for vram in "${all_vram[@]}"; do
-				lane=$series-$( ((vram)) && echo "bar$vram" || echo ram)
-				run_lane "$lane" "$CLONE/lab" run --kernel "$series" --vram "$vram" \
-					${OPT[mem]:+--mem "${OPT[mem]}"} --smp "${OPT[smp]}" ${OPT[iommu]:+--iommu} \
-					${OPT[long]:+--long} --timeout "${OPT[timeout]:-$timeout}" -- \
-					ctest --test-dir /lab/build/user --output-on-failure ${regex:+-R "$regex"}
-			done
+	build_all
+	mapfile -t lanes < <(guest_lanes)
+	if [[ $regex == upstream ]]; then
+		lanes=()
+	else
+		if (($(count_guest_tests "$regex") == 0)); then lanes=(); fi
+		for row in "${lanes[@]}"; do
+			read -r lane series vram <<<"$row"
+			choose_kernel "$series"
+			if is_debug "$KERNEL"; then prepare_debug_kernel; fi
+			build_all
 		done
+		run_lane lab "$CLONE/tests/lab/run-tests" "$regex"
+	fi
+	for row in "${lanes[@]}"; do
+		read -r lane series vram <<<"$row"
+		run_guest_lane "$lane" "$series" "$vram" \
+			ctest --test-dir /lab/build/user --output-on-failure ${regex:+-R "$regex"}
+	done
+	if [[ ! -x $CLONE/tests/upstream/compare ]]; then
+		:
+	elif [[ $regex == upstream || -z $regex${OPT[quick]}${OPT[kernel]}${OPT[vram]} ]]; then
+		run_guest_lane upstream "${OPT[kernel]:-$(installed_series | head -n 1)}" "${OPT[vram]:-64}" \
+			tests/upstream/compare
 	fi
 
 	((${#LANES[@]})) || usage_error "no test matches '$regex'"
@@ -51,9 +48,46 @@ cmd_test() { # [REGEX]
 	((failed == 0)) || exit 1
 }
 
+# Prints "LANE SERIES VRAM" for each guest that CTest is to run in: every kernel
+# with a BAR, the newest without one, too.
+guest_lanes() {
+	local series vram newest all=() sizes
+	mapfile -t all < <(installed_series)
+	newest=${all[0]}
+	if [[ -n ${OPT[kernel]} ]]; then
+		all=("${OPT[kernel]}")
+	elif [[ -n ${OPT[quick]} ]]; then
+		all=("$newest")
+	else
+		all+=(debug)
+	fi
+	for series in "${all[@]}"; do
+		sizes=(64)
+		if [[ $series == "$newest" && -z ${OPT[quick]} ]]; then sizes+=(0); fi
+		if [[ -n ${OPT[vram]} ]]; then sizes=("${OPT[vram]}"); fi
+		for vram in "${sizes[@]}"; do
+			if ((vram)); then
+				echo "$series-bar$vram $series $vram"
+			else
+				echo "$series-ram $series 0"
+			fi
+		done
+	done
+}
+
 count_guest_tests() { # REGEX
 	in_root ctest --test-dir /lab/build/user -N ${1:+-R "$1"} 2>/dev/null |
 		sed -n 's/^Total Tests: //p'
+}
+
+run_guest_lane() { # LANE SERIES VRAM CMD...
+	local lane=$1 series=$2 vram=$3 timeout=1800
+	shift 3
+	[[ $series != debug ]] || timeout=$((timeout * DEBUG_SLOWER))
+	[[ -z ${OPT[long]} ]] || timeout=86400
+	run_lane "$lane" "$CLONE/lab" run --kernel "$series" --vram "$vram" ${OPT[mem]:+--mem "${OPT[mem]}"} \
+		--smp "${OPT[smp]}" ${OPT[iommu]:+--iommu} ${OPT[long]:+--long} \
+		--timeout "${OPT[timeout]:-$timeout}" -- "$@"
 }
 
 # Runs CMD and adds "LANE PASSED FAILED SECONDS" to LANES. What CMD prints is

@@ -10,6 +10,15 @@ check() { # NAME CMD...
 	shift
 	if "$@" >/dev/null; then echo "ok $name"; else echo "FAIL $name"; fi
 }
+vram_comes_and_goes() {
+	local i
+	guest-vram unplug && [[ ! -e /dev/pfn_vram0 ]] && guest-vram plug || return
+	for ((i = 0; i < 300; i++)); do
+		[[ ! -e /dev/pfn_vram0 ]] || return 0
+		sleep 0.1
+	done
+	return 1
+}
 has() { [[ $1 == *"$2"* ]]; }
 
 # Sends 20 messages from one soft-RoCE device to the other.
@@ -42,4 +51,6 @@ for ns in gpu peer; do
 	check "guest_${ns}_link_mtu" has "$(ip -n "$ns" link show "veth_$ns")" "mtu 4200"
 done
 check guest_rdma_between_namespaces pingpong
+check guest_vram_can_be_unplugged vram_comes_and_goes
+check guest_qmp_tells_errors eval '! guest-qmp nonsense'
 echo end

@@ -1,11 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /* Complains on purpose, so that the lab's tests see it noticed. */
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/refcount.h>
+#include <linux/slab.h>
 
 static char *what = "warn";
 module_param(what, charp, 0444);
-MODULE_PARM_DESC(what, "warn, refcount or oops");
+MODULE_PARM_DESC(what, "warn, refcount, oops, leak or deadlock");
+
+static DEFINE_MUTEX(lock_a);
+static DEFINE_MUTEX(lock_b);
+
+/* What could be one if somebody else did it the other way round. */
+static void deadlock(struct mutex *first, struct mutex *second)
+{
+	mutex_lock(first);
+	mutex_lock(second);
+	mutex_unlock(second);
+	mutex_unlock(first);
+}
+
+/* Several, as kmemleak may find the address of the last one somewhere. */
+static void leak(void)
+{
+	for (int i = 0; i < 16; i++)
+		if (!kmalloc(777, GFP_KERNEL))
+			return;
+}
 
 static int __init splat_init(void)
 {
@@ -17,7 +39,12 @@ static int __init splat_init(void)
 		refcount_dec(&ref);
 	else if (sysfs_streq(what, "oops"))
 		*(volatile int *)8 = 1;
-	else
+	else if (sysfs_streq(what, "leak"))
+		leak();
+	else if (sysfs_streq(what, "deadlock")) {
+		deadlock(&lock_a, &lock_b);
+		deadlock(&lock_b, &lock_a);
+	} else
 		return -EINVAL;
 	return 0;
 }
