@@ -4,6 +4,7 @@
 // it found it.
 #include "common/meminfo.hpp"
 #include "common/process.hpp"
+#include "support/debug_kernel.hpp"
 #include "support/modules.hpp"
 #include "support/rdma_test.hpp"
 
@@ -240,6 +241,11 @@ TEST_F(Modules, TwentyReloadsLeaveNothingBehind) {
     constexpr int BLOCK = 10;
     constexpr int MAX_BLOCKS = 5;
     constexpr std::int64_t TOLERANCE = std::int64_t{BLOCK} * 2048;
+    if (debug_kernel()) { // kmemleak looks at what two of them leave
+        ASSERT_NO_FATAL_FAILURE(reload());
+        ASSERT_NO_FATAL_FAILURE(reload());
+        return;
+    }
     const auto slab = [] { return static_cast<std::int64_t>(read_meminfo().slab_unreclaimable); };
     std::int64_t grown = 0;
     for (int block = 0; block < 2 || (block < MAX_BLOCKS && grown >= TOLERANCE); ++block) {
