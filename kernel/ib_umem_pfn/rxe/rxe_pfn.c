@@ -265,6 +265,19 @@ enum resp_states rxe_pfn_do_atomic_write(struct rxe_mr *mr, u64 iova, u64 value)
 }
 
 /**
+ * rxe_pfn_check_flush - may a peer be told that what it wrote is visible?
+ * @mr: the MR
+ *
+ * Return: 0, or -ENODEV if the memory has been revoked, and the data with it.
+ */
+int rxe_pfn_check_flush(struct rxe_mr *mr)
+{
+	/* of no bytes: only whether there is anything */
+	return ib_umem_pfn_check_prefetch(mr->pfn, 0, 0,
+					  IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH);
+}
+
+/**
  * rxe_pfn_rereg_access - may this pfn MR get these access rights?
  * @mr: the MR
  * @access: the new rights

@@ -25,6 +25,9 @@ enum resp_states rxe_pfn_do_atomic_write(struct rxe_mr *mr, u64 iova,
 					 u64 value);
 void rxe_pfn_mr_cleanup(struct rxe_mr *mr);
 
+/* for rxe_resp.c */
+int rxe_pfn_check_flush(struct rxe_mr *mr);
+
 /* for rxe_verbs.c */
 int rxe_pfn_rereg_access(struct rxe_mr *mr, int access);
 int rxe_pfn_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
