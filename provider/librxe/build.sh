@@ -6,7 +6,7 @@
 #   build.sh TARBALL WORK_DIR OUT_DIR
 #
 # WORK_DIR keeps the unpacked tree between calls, so that only what changed is
-# built again; it is made anew when the tarball or the patch changed.
+# built again; it is made anew when the tarball or a patch changed.
 # OUT_DIR/librxe-rdmavNN.so is the result; NN is the provider ABI of rdma-core.
 # Says nothing unless something fails; then it prints the end of the log.
 set -eu
@@ -29,14 +29,16 @@ unpack() {
 	rm -rf "$src" "$build" "$work/unpacked"
 	mkdir -p "$src"
 	quietly tar -xf "$tarball" -C "$src" --strip-components=1
-	quietly patch -d "$src" -p1 -i "$here/librxe-dmabuf.patch"
+	for p in "$here"/librxe-*.patch; do
+		quietly patch -d "$src" -p1 -i "$p"
+	done
 }
 
 mkdir -p "$work" "$out"
 : >"$log"
 
 # What the unpacked tree was made of.
-origin=$(cat "$tarball" "$here/librxe-dmabuf.patch" | sha256sum)
+origin=$(cat "$tarball" "$here"/librxe-*.patch | sha256sum)
 if [ "$(cat "$work/unpacked" 2>/dev/null)" != "$origin" ]; then
 	unpack
 	echo "$origin" >"$work/unpacked"
