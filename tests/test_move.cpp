@@ -287,8 +287,7 @@ TEST_F(Move, DeviceToDeviceWhileBothMove) {
         Mover mover_a(vram, device.buffer.fd());
         Mover mover_b(vram, other.buffer.fd());
         while (mover_a.moves() < 30 || mover_b.moves() < 30) {
-            peer.qp.post_read(1, {.addr = 0, .length = SIZE, .lkey = other.mr.lkey()},
-                              device.remote());
+            peer.qp.post_read(1, other.sge(0, SIZE), device.remote());
             ASSERT_EQ(IBV_WC_SUCCESS, complete(peer));
         }
         mover_a.stop();

@@ -40,9 +40,9 @@ ibv_wc_status RdmaTest::complete(Endpoint& endpoint) {
     return endpoint.cq.wait().status;
 }
 
-void RdmaTest::reconnect() {
+void RdmaTest::reconnect(const QpSpec& spec) {
     for (Endpoint* endpoint : {&gpu, &peer}) {
-        endpoint->qp = Qp(endpoint->context, endpoint->pd, endpoint->cq);
+        endpoint->qp = Qp(endpoint->context, endpoint->pd, endpoint->cq, spec);
         while (endpoint->cq.poll()) {
             // flushed
         }

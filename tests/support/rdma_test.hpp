@@ -124,7 +124,7 @@ class RdmaTest : public testing::Test {
 
     /// New queue pairs in place of broken ones. (rxe can move a queue pair to the
     /// error state some time after its completion, so resetting one is a race.)
-    void reconnect();
+    void reconnect(const QpSpec& spec = {});
 
     VramDevice vram;
     Endpoint gpu{GPU_DEVICE};
