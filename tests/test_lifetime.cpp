@@ -6,8 +6,6 @@
 #include "support/modules.hpp"
 #include "support/rdma_test.hpp"
 
-#include <rdma/ib_user_ioctl_verbs.h>
-
 #include <atomic>
 #include <csignal>
 #include <thread>
@@ -88,7 +86,7 @@ TEST_F(Lifetime, EveryOrderOfClosingIsSafe) {
     expect_back_to(before);
 }
 
-// Dereg and rereg.
+// Dereg; what rereg does is in test_verbs_rereg.cpp.
 
 TEST_F(Lifetime, DeregDuringTraffic) {
     const DeviceMemory keep(vram, gpu.pd, {.size = SIZE});
@@ -144,75 +142,6 @@ TEST_F(Lifetime, DeregWhileItMoves) {
     mover.request_stop();
     mover.join();
     EXPECT_EQ(0U, vram.buf_info(buffer.fd()).attachments);
-}
-
-class Rereg : public Lifetime {
-  protected:
-    DeviceMemory device{vram, gpu.pd, {.size = SIZE}};
-
-    ibv_wc_status try_write() {
-        peer.qp.post_write(1, host.sge(0, 8), device.remote());
-        const auto status = complete(peer);
-        if (status != IBV_WC_SUCCESS)
-            reconnect();
-        return status;
-    }
-};
-
-TEST_F(Rereg, TakesRightsAwayAndGivesThemBack) {
-    EXPECT_EQ(IBV_WC_SUCCESS, try_write());
-    device.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, IBV_ACCESS_REMOTE_READ);
-    EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, try_write());
-    device.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, FULL_ACCESS);
-    EXPECT_EQ(IBV_WC_SUCCESS, try_write());
-}
-
-TEST_F(Rereg, ChangesTheProtectionDomain) {
-    const Pd other(gpu.context.get());
-    device.mr.rereg(IBV_REREG_MR_CHANGE_PD, &other, 0);
-    EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, try_write());
-    device.mr.rereg(IBV_REREG_MR_CHANGE_PD, &gpu.pd, 0);
-    EXPECT_EQ(IBV_WC_SUCCESS, try_write());
-}
-
-TEST_F(Rereg, NewTranslationIsEOPNOTSUPPAndHarmless) {
-    errno = 0;
-    EXPECT_NE(0, ibv_rereg_mr(device.mr.get(), IBV_REREG_MR_CHANGE_TRANSLATION, nullptr,
-                              host.bytes().data(), host.bytes().size(), 0));
-    EXPECT_EQ(EOPNOTSUPP, errno);
-    EXPECT_EQ(IBV_WC_SUCCESS, try_write());
-}
-
-TEST_F(Rereg, WriteAccessToAReadOnlyDmaBufIsEACCES) {
-    const auto readonly = vram.alloc({.size = SIZE, .fd_flags = O_RDONLY | O_CLOEXEC});
-    auto mr = Mr::dmabuf(gpu.pd, readonly.fd(), 0, SIZE, 0, IBV_ACCESS_REMOTE_READ);
-    EXPECT_ERRNO(EACCES, mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, FULL_ACCESS));
-    peer.qp.post_write(1, host.sge(0, 8), {.address = 0, .rkey = mr.rkey()});
-    EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, complete(peer));
-}
-
-TEST_F(Rereg, WorksAfterRevoke) {
-    vram.revoke(device.buffer.fd());
-    EXPECT_ERRNO(0, device.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, IBV_ACCESS_REMOTE_READ));
-    EXPECT_ERRNO(0, device.mr.dereg());
-}
-
-TEST_F(Rereg, OrdinaryMrsStillCan) { // the librxe overlay gave them rereg, too
-    host.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, IBV_ACCESS_LOCAL_WRITE);
-    gpu.qp.post_write(1, device.sge(0, 8), host.remote());
-    EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, complete(gpu));
-}
-
-// advise_mr: not supported yet, and refused instead of taken for paging.
-
-TEST_F(Rereg, AdviseIsEOPNOTSUPP) {
-    for (const std::uint32_t advice :
-         {IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
-          IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT}) {
-        for (const std::uint32_t flags : {0U, std::uint32_t{IB_UVERBS_ADVISE_MR_FLAG_FLUSH}})
-            EXPECT_ERRNO(EOPNOTSUPP, advise_mr(gpu.pd, advice, flags, device.sge(0, SIZE)));
-    }
-    EXPECT_EQ(IBV_WC_SUCCESS, try_write());
 }
 
 // Fork.

@@ -38,11 +38,6 @@ class Command {
         static_assert(sizeof(T) <= sizeof(std::uint64_t));
         std::memcpy(&add(id, sizeof(T)).data, &value, sizeof(T));
     }
-    /// @p value must live until execute() returns.
-    template<typename T>
-    void in_pointer(std::uint16_t id, const T& value) {
-        add(id, sizeof(T)).data = reinterpret_cast<std::uint64_t>(&value);
-    }
     void in_fd(std::uint16_t id, int fd) { add(id, 0).data = static_cast<std::uint64_t>(fd); }
     /// Where the kernel puts a result.
     template<typename T>
@@ -118,15 +113,6 @@ pfn_mr_info query_mr(ibv_context* context, std::uint32_t handle) {
     cmd.out(PFN_MR_ATTR_QUERY_INFO, info);
     cmd.execute(context, "PFN_MR_METHOD_QUERY");
     return info;
-}
-
-void advise_mr(const Pd& pd, std::uint32_t advice, std::uint32_t flags, ibv_sge range) {
-    Command cmd(UVERBS_OBJECT_MR, UVERBS_METHOD_ADVISE_MR);
-    cmd.in_handle(UVERBS_ATTR_ADVISE_MR_PD_HANDLE, pd.get()->handle);
-    cmd.in_value(UVERBS_ATTR_ADVISE_MR_ADVICE, std::uint64_t{advice});
-    cmd.in_value(UVERBS_ATTR_ADVISE_MR_FLAGS, flags);
-    cmd.in_pointer(UVERBS_ATTR_ADVISE_MR_SGE_LIST, range);
-    cmd.execute(pd.context(), "UVERBS_METHOD_ADVISE_MR");
 }
 
 ModeMr::ModeMr(const Pd& pd, std::uint32_t mode, int fd, std::uint64_t offset, std::uint64_t length,

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //
-// The uverbs ioctls that libibverbs does not wrap: registering with a mode,
-// asking an MR how it is, and advise_mr on providers that have no operation for
-// it. All of it works with the stock libibverbs: ibv_context::cmd_fd and the
-// ioctl are public.
+// The uverbs ioctls that libibverbs does not wrap: registering with a mode, and
+// asking an MR how it is. All of it works with the stock libibverbs:
+// ibv_context::cmd_fd and the ioctl are public.
 #pragma once
 
 #include "common/verbs.hpp"
@@ -26,9 +25,6 @@ pfn_mr_info query_mr(ibv_context* context, std::uint32_t handle);
 inline pfn_mr_info query_mr(const Mr& mr) {
     return query_mr(mr.get()->context, mr.handle());
 }
-
-/// ibv_advise_mr() for one range, past the provider and into the kernel.
-void advise_mr(const Pd& pd, std::uint32_t advice, std::uint32_t flags, ibv_sge range);
 
 /// Why a registration has failed: an errno, and the kernel's own words for it.
 class RegistrationError : public std::system_error {
