@@ -187,7 +187,7 @@ TEST_F(Modules, LinkDeletedUnderAnMr) {
     });
     (void)user.channel().recv<int>();
     auto deletion = delete_links_elsewhere();
-    user.channel().send(deletion.ends_within(5s));
+    user.channel().send(deletion.ends_within(debug_kernel() ? 60s : 5s));
     EXPECT_EQ(Exit{}, user.wait(PATIENCE));
     EXPECT_EQ(Exit{}, deletion.wait(PATIENCE));
     EXPECT_EQ(before.buffers, vram.info().buffers);
