@@ -120,7 +120,7 @@ TEST_F(Observe, StatisticCountsFaultsInvalidationsPrefetchesAndBytes) {
     vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
     read(local.sge(0, 4 * KIB), device.remote());
     vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_VRAM);
-    advise_mr(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
+    advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
               device.sge(0, 64 * KIB));
 
     const Json mr = only_mr("statistic show mr", GPU_DEVICE);
@@ -196,7 +196,7 @@ TEST_F(Observe, TracepointsTellTheLifeOfAnMr) {
         write(local.sge(0, 4 * KIB), device.remote());
         EXPECT_TRUE(trace.has("ib_umem_pfn_fault", {dmabuf, "err=0"}));
         vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_VRAM);
-        advise_mr(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
+        advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
                   device.sge(0, 4 * KIB));
         EXPECT_TRUE(trace.has("ib_umem_pfn_prefetch", {dmabuf, "err=0"}));
         vram.revoke(device.buffer.fd());
