@@ -333,6 +333,7 @@ TEST_F(MoveAlone, IntoFullVramIsENOSPCAndChangesNothing) {
     EXPECT_TRUE(has_pattern(cpu.bytes(), 12));
 }
 
+// Rule: E1
 TEST_F(MoveAlone, WithoutTheCapIsEOPNOTSUPP) {
     const auto buffer = vram.alloc({.size = page, .caps = PFN_VRAM_CAP_PIN | PFN_VRAM_CAP_REVOKE});
     EXPECT_ERRNO(EOPNOTSUPP, vram.move(buffer.fd(), SYSTEM));
@@ -429,6 +430,7 @@ TEST_F(Mmap, BeyondTheEndIsRefused) {
     EXPECT_ERRNO(EINVAL, Mapping(buffer.fd(), 2 * page, PROT_READ, MAP_SHARED, 3 * page));
 }
 
+// Rule: L2
 TEST_F(Mmap, PrivateWritableIsRefused) {
     const auto buffer = vram.alloc({.size = page});
     EXPECT_ERRNO(EINVAL, Mapping(buffer.fd(), page, PROT_READ | PROT_WRITE, MAP_PRIVATE));
@@ -451,6 +453,7 @@ TEST_F(Mmap, SurvivesTheDescriptor) {
     EXPECT_TRUE(has_pattern(cpu.bytes(), 33));
 }
 
+// Rule: L2
 TEST_F(Mmap, CpuWritesWhileTheBufferMovesAreKept) {
     const auto buffer = vram.alloc({.size = 64 * page});
     auto mover = Child::fork([&](Channel&) {
@@ -499,6 +502,7 @@ TEST_F(RevokeAlone, MemoryComesBackAtOnce) {
     EXPECT_EQ(before, vram.info().vram_free);
 }
 
+// Rule: E2
 TEST_F(RevokeAlone, SecondRevokeAndMoveAreENODEV) {
     const auto buffer = vram.alloc({.size = page});
     vram.revoke(buffer.fd());
@@ -506,6 +510,7 @@ TEST_F(RevokeAlone, SecondRevokeAndMoveAreENODEV) {
     EXPECT_ERRNO(ENODEV, vram.move(buffer.fd(), SYSTEM));
 }
 
+// Rule: E2
 TEST_F(RevokeAlone, WithoutTheCapIsEOPNOTSUPP) {
     const auto buffer = vram.alloc({.size = page, .caps = PFN_VRAM_CAP_PIN | PFN_VRAM_CAP_MOVE});
     EXPECT_ERRNO(EOPNOTSUPP, vram.revoke(buffer.fd()));
@@ -520,6 +525,7 @@ TEST_F(RevokeAlone, ReservedFieldAndWrongDescriptor) {
     EXPECT_EQ(0U, vram.buf_info(buffer.fd()).flags & PFN_VRAM_BUF_REVOKED);
 }
 
+// Rule: L2
 TEST_F(RevokeAlone, CpuAccessIsSIGBUS) {
     const auto buffer = vram.alloc({.size = 4 * page});
     auto child = Child::fork([&](Channel& parent) {

@@ -64,6 +64,7 @@ TEST_F(Lifetime, DeviceNodeMayBeClosedFirst) {
     device.mr.dereg();
 }
 
+// Rule: I5
 TEST_F(Lifetime, EveryOrderOfClosingIsSafe) {
     const auto before = vram.info();
     for (int order = 0; order < 6; ++order) {
@@ -88,6 +89,7 @@ TEST_F(Lifetime, EveryOrderOfClosingIsSafe) {
 
 // Dereg; what rereg does is in test_verbs_rereg.cpp.
 
+// Rule: I5
 TEST_F(Lifetime, DeregDuringTraffic) {
     const DeviceMemory keep(vram, gpu.pd, {.size = SIZE});
     for (int round = 0; round < 20; ++round) {
@@ -129,6 +131,7 @@ TEST_F(Lifetime, DeregDuringASlowAccess) {
     }
 }
 
+// Rule: I5
 TEST_F(Lifetime, DeregWhileItMoves) {
     const auto buffer = vram.alloc({.size = SIZE});
     std::jthread mover([&](const std::stop_token& stop) {

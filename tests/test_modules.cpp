@@ -96,6 +96,7 @@ TEST_F(Modules, CannotBeUnloadedUnderAnMr) {
     }
 }
 
+// Rule: I5
 TEST_F(Modules, DriverUnloadedUnderAnMrTakesItAway) {
     // rxe can be unloaded while it is in use: the kernel takes everything away
     // from its users first. What they had registered must stay in order.
@@ -164,6 +165,7 @@ TEST_F(Modules, ExporterStaysWhileOnlyAMappingLives) {
     EXPECT_EQ(Errno{0}, Errno{unload("pfn_vram")});
 }
 
+// Rule: I5
 TEST_F(Modules, LinkDeletedUnderAnMr) {
     // Either the kernel takes the device away from its users, or the deletion
     // waits for them (before Linux 7.3). Buffer and process survive both.

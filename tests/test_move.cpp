@@ -91,6 +91,7 @@ TEST_F(Move, DataWrittenAfterIsSeenByTheCpu) {
     EXPECT_TRUE(has_pattern(device.bytes(), 2));
 }
 
+// Rule: T5
 TEST_F(Move, FirstAccessAfterwardsFaults) {
     vram.move(device.buffer.fd(), SYSTEM);
     auto info = query_mr(device.mr);
@@ -159,6 +160,7 @@ TEST_F(Move, LocalSideFaultsToo) {
     EXPECT_EQ(1U, query_mr(device.mr).faults);
 }
 
+// Rule: I3
 TEST_F(Move, AsyncMoveIsWaitedForByTheFault) {
     for (std::uint64_t round = 0; round < 10; ++round) {
         fill_pattern(device.bytes(), round);
@@ -168,6 +170,7 @@ TEST_F(Move, AsyncMoveIsWaitedForByTheFault) {
     }
 }
 
+// Rule: I3
 TEST_F(Move, WriteAfterAnAsyncMoveIsNotOverwrittenByIt) {
     for (std::uint64_t round = 0; round < 10; ++round) {
         fill_pattern(device.bytes(), 1000 + round);
@@ -382,6 +385,7 @@ TEST_F(Move, FailedMoveLeavesTheMrWorking) {
     EXPECT_TRUE(has_pattern(in_system.bytes(), 5));
 }
 
+// Rule: E1, T4
 TEST_F(Move, PinnedMrHoldsTheBufferStill) {
     ModeMr pinned(gpu.pd, PFN_MR_MODE_PINNED, device.buffer.fd(), 0, SIZE, 0);
     const auto before = vram.buf_info(device.buffer.fd()).generation;
@@ -402,18 +406,21 @@ class SlowAccess : public Move {
     ModuleParameter delay{"ib_umem_pfn/test_access_delay_us", "500"};
 };
 
+// Rule: I1
 TEST_F(SlowAccess, NothingIsWrittenToWhereTheBufferWas) {
     Mover mover(vram, device.buffer.fd());
     traffic([&] { return mover.moves() >= 100; });
     mover.stop();
 }
 
+// Rule: I1
 TEST_F(SlowAccess, NorWithAsyncMoves) {
     Mover mover(vram, device.buffer.fd(), PFN_VRAM_MOVE_ASYNC);
     traffic([&] { return mover.moves() >= 100; });
     mover.stop();
 }
 
+// Rule: I1
 TEST_F(SlowAccess, NoAddIsLostOrDoneTwice) {
     Mover mover(vram, device.buffer.fd());
     std::uint64_t adds = 0;
@@ -440,6 +447,7 @@ class SlowCopy : public Move {
     ModuleParameter delay{"pfn_vram/copy_delay_ms", "50"};
 };
 
+// Rule: I3
 TEST_F(SlowCopy, ReadWaitsForTheData) {
     for (std::uint64_t round = 0; round < 6; ++round) {
         fill_pattern(device.bytes(), round);
@@ -450,6 +458,7 @@ TEST_F(SlowCopy, ReadWaitsForTheData) {
     }
 }
 
+// Rule: I3
 TEST_F(SlowCopy, WriteIsNotOverwritten) {
     for (std::uint64_t round = 0; round < 6; ++round) {
         fill_pattern(device.bytes(), 1000 + round);
@@ -461,6 +470,7 @@ TEST_F(SlowCopy, WriteIsNotOverwritten) {
     }
 }
 
+// Rule: L2
 TEST_F(SlowCopy, CpuWaitsForTheData) {
     for (std::uint64_t round = 0; round < 6; ++round) {
         fill_pattern(device.bytes(), round);
@@ -469,6 +479,7 @@ TEST_F(SlowCopy, CpuWaitsForTheData) {
     }
 }
 
+// Rule: I3
 TEST_F(SlowCopy, RegisteringWaitsForTheData) {
     fill_pattern(device.bytes(), 7);
     vram.move(device.buffer.fd(), SYSTEM, 0, PFN_VRAM_MOVE_ASYNC);
@@ -477,6 +488,7 @@ TEST_F(SlowCopy, RegisteringWaitsForTheData) {
     EXPECT_TRUE(has_pattern(in.bytes(), 7));
 }
 
+// Rule: I5
 TEST_F(SlowCopy, DeregDoesNotWaitForIt) {
     vram.move(device.buffer.fd(), SYSTEM, 0, PFN_VRAM_MOVE_ASYNC);
     device.mr.dereg();

@@ -169,12 +169,14 @@ TEST_F(Refuse, DmaBufThatLendsNoPfnsIsEOPNOTSUPP) {
     EXPECT_EQ(Errno{EOPNOTSUPP}, Errno{reg_errno(foreign.get(), 0, SIZE, 0)});
 }
 
+// Rule: T11
 TEST_F(Refuse, RevokedBufferIsENODEV) {
     vram.revoke(buffer.fd());
     EXPECT_EQ(Errno{ENODEV}, Errno{reg_errno(buffer.fd(), 0, SIZE, 0)});
     EXPECT_EQ(0U, vram.buf_info(buffer.fd()).attachments);
 }
 
+// Rule: I6
 TEST_F(Refuse, WritingToAReadOnlyDmaBufIsEACCES) {
     const auto readonly = vram.alloc({.size = SIZE, .fd_flags = O_RDONLY | O_CLOEXEC});
     constexpr unsigned LOCAL = IBV_ACCESS_LOCAL_WRITE;
@@ -185,6 +187,7 @@ TEST_F(Refuse, WritingToAReadOnlyDmaBufIsEACCES) {
               Errno{reg_errno(readonly.fd(), 0, SIZE, 0, LOCAL | IBV_ACCESS_REMOTE_ATOMIC)});
 }
 
+// Rule: I6
 TEST_F(Refuse, ReadingFromAReadOnlyDmaBufIsFine) {
     const auto readonly = vram.alloc({.size = SIZE, .fd_flags = O_RDONLY | O_CLOEXEC});
     EXPECT_EQ(Errno{0}, Errno{reg_errno(readonly.fd(), 0, SIZE, 0, 0)});
@@ -316,6 +319,7 @@ class Modes : public RegisterTest, public testing::WithParamInterface<ModeCase> 
 
 INSTANTIATE_TEST_SUITE_P(All, Modes, testing::ValuesIn(MODE_CASES), mode_case_name);
 
+// Rule: M1-M8
 TEST_P(Modes, AreNegotiatedAsDocumented) {
     const auto [caps, asked, agreed] = GetParam();
     const auto buffer = vram.alloc({.size = SIZE, .caps = caps});
@@ -337,6 +341,7 @@ TEST_P(Modes, AreNegotiatedAsDocumented) {
     }
 }
 
+// Rule: E1, E2
 TEST_P(Modes, DecideWhatTheExporterMayDo) {
     const auto [caps, asked, agreed] = GetParam();
     if (agreed == REFUSED)
@@ -349,6 +354,7 @@ TEST_P(Modes, DecideWhatTheExporterMayDo) {
     EXPECT_ERRNO(revoke, vram.revoke(buffer.fd()));
 }
 
+// Rule: E1, T18
 TEST_F(Refuse, PinEndsWithTheMr) {
     ModeMr mr(pd, PINNED, buffer.fd(), 0, SIZE, 0);
     EXPECT_ERRNO(EBUSY, vram.move(buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM));

@@ -49,12 +49,14 @@ TEST_P(Revoke, MrSaysSo) {
     EXPECT_EQ(GetParam(), info.mode);
 }
 
+// Rule: I4
 TEST_P(Revoke, WriteFailsWithRemoteAccessError) {
     vram.revoke(buffer.fd());
     peer.qp.post_write(1, host.sge(0, 8), remote());
     EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, complete(peer));
 }
 
+// Rule: I4
 TEST_P(Revoke, ReadFailsWithRemoteAccessErrorAndDeliversNothing) {
     fill_pattern(host.bytes(), 1);
     vram.revoke(buffer.fd());
@@ -63,6 +65,7 @@ TEST_P(Revoke, ReadFailsWithRemoteAccessErrorAndDeliversNothing) {
     EXPECT_TRUE(has_pattern(host.bytes(), 1));
 }
 
+// Rule: I4
 TEST_P(Revoke, AtomicsFailWithRemoteAccessError) {
     vram.revoke(buffer.fd());
     peer.qp.post_fetch_add(1, host.sge(0, 8), remote(), 1);
@@ -75,12 +78,14 @@ TEST_P(Revoke, AtomicsFailWithRemoteAccessError) {
     EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, complete(peer));
 }
 
+// Rule: I4
 TEST_P(Revoke, LocalWriteFailsWithLocalProtectionError) {
     vram.revoke(buffer.fd());
     gpu.qp.post_write(1, sge(0, 8), host.remote());
     EXPECT_EQ(IBV_WC_LOC_PROT_ERR, complete(gpu));
 }
 
+// Rule: I4
 TEST_P(Revoke, LocalSendFailsWithLocalProtectionError) {
     vram.revoke(buffer.fd());
     peer.qp.post_recv(1, host.sge(0, 8));
@@ -88,12 +93,14 @@ TEST_P(Revoke, LocalSendFailsWithLocalProtectionError) {
     EXPECT_EQ(IBV_WC_LOC_PROT_ERR, complete(gpu));
 }
 
+// Rule: I4
 TEST_P(Revoke, LocalReadFailsWithLocalProtectionError) {
     vram.revoke(buffer.fd());
     gpu.qp.post_read(1, sge(0, 8), host.remote());
     EXPECT_EQ(IBV_WC_LOC_PROT_ERR, complete(gpu));
 }
 
+// Rule: I4
 TEST_P(Revoke, ReceiveFailsOnBothSides) {
     gpu.qp.post_recv(1, sge(0, 8));
     vram.revoke(buffer.fd());
@@ -128,6 +135,7 @@ TEST_P(Revoke, OtherMrsGoOnAfterReconnect) {
     EXPECT_TRUE(has_pattern(other.bytes(), 2));
 }
 
+// Rule: I4
 TEST_P(Revoke, KeysAreNotGivenToAnybodyElse) {
     vram.revoke(buffer.fd());
     const auto other = vram.alloc({.size = SIZE});
@@ -140,23 +148,27 @@ TEST_P(Revoke, KeysAreNotGivenToAnybodyElse) {
     EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, complete(peer));
 }
 
+// Rule: I5, T18
 TEST_P(Revoke, DeregWorks) {
     vram.revoke(buffer.fd());
     EXPECT_ERRNO(0, mr.dereg());
     EXPECT_EQ(0U, vram.buf_info(buffer.fd()).attachments);
 }
 
+// Rule: E2, T9
 TEST_P(Revoke, SecondRevokeIsENODEV) {
     vram.revoke(buffer.fd());
     EXPECT_ERRNO(ENODEV, vram.revoke(buffer.fd()));
     EXPECT_EQ(PFN_MR_STATE_REVOKED, mr.query().state);
 }
 
+// Rule: T11
 TEST_P(Revoke, NewMrIsENODEV) {
     vram.revoke(buffer.fd());
     EXPECT_ERRNO(ENODEV, Mr::dmabuf(gpu.pd, buffer.fd(), 0, SIZE, 0));
 }
 
+// Rule: I2
 TEST_P(Revoke, MemoryIsFreeAtOnceAlthoughTheMrLives) {
     const auto before = vram.info().vram_free;
     vram.revoke(buffer.fd());
@@ -171,6 +183,7 @@ TEST_P(Revoke, EveryMrOnTheBufferFails) {
     EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, complete(peer));
 }
 
+// Rule: I1
 TEST_P(Revoke, NewOwnerOfTheMemoryIsNotTouched) {
     // The memory goes to somebody else at once; writes with the old key, under
     // way during the revoke, must not reach it.
