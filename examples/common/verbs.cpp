@@ -17,12 +17,6 @@ namespace {
 
 constexpr std::uint8_t PORT = 1;
 
-/// Unanswered packets are sent again after 4.096 us * 2^ACK_TIMEOUT (1 s),
-/// RETRIES times: long enough for a busy emulated machine, short enough for a
-/// test that kills the other side. (rxe takes 7 for "for ever".)
-constexpr std::uint8_t ACK_TIMEOUT = 18;
-constexpr std::uint8_t RETRIES = 6;
-
 constexpr std::uint8_t READS_IN_FLIGHT = 16;
 
 /// What a peer may ask of a queue pair; MRs say what they allow.
@@ -226,7 +220,8 @@ Ah::Ah(const Pd& pd, ibv_ah_attr path) : ah_(ibv_create_ah(pd.get(), &path)) {
 }
 
 Qp::Qp(const Context& context, const Pd& pd, const Cq& cq, const QpSpec& spec)
-    : gid_index_(context.ipv4_gid_index()), psn_(std::random_device{}() & 0xffffffU) {
+    : spec_(spec), gid_index_(context.ipv4_gid_index()),
+      psn_(std::random_device{}() & 0xffffffU) {
     if (ibv_query_gid(context.get(), PORT, gid_index_, &gid_) < 0)
         throw_errno("ibv_query_gid");
     ibv_qp_init_attr_ex attr{};
@@ -293,8 +288,8 @@ void Qp::connect(const QpAddress& remote) {
 
     attr = {};
     attr.sq_psn = psn_;
-    attr.timeout = ACK_TIMEOUT;
-    attr.retry_cnt = RETRIES;
+    attr.timeout = spec_.ack_timeout;
+    attr.retry_cnt = spec_.retries;
     attr.rnr_retry = 7; // for ever
     attr.max_rd_atomic = READS_IN_FLIGHT;
     modify(get(), attr, IBV_QPS_RTS,

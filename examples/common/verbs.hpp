@@ -249,6 +249,11 @@ struct QpSpec {
     ibv_qp_type type = IBV_QPT_RC;
     ibv_srq* srq = nullptr; ///< receive from here, not from a queue of its own
     unsigned inline_bytes = 0;
+    /// Unanswered packets are sent again after 4.096 us * 2^ack_timeout (1 s),
+    /// retries times: long enough for a busy emulated machine, short enough for a
+    /// test that kills the other side.
+    std::uint8_t ack_timeout = 18;
+    std::uint8_t retries = 6;
 };
 
 /// A queue pair, connected by hand.
@@ -290,6 +295,7 @@ class Qp : public QpRef {
     static void complete_wr(ibv_qp_ex* qp);
 
     std::unique_ptr<ibv_qp, VerbsDelete<ibv_destroy_qp>> qp_;
+    QpSpec spec_;
     std::uint8_t gid_index_ = 0;
     ibv_gid gid_{};
     std::uint32_t psn_ = 0;
