@@ -8,8 +8,13 @@
 #include "support/modules.hpp"
 #include "support/rdma_test.hpp"
 
+#include <algorithm>
 #include <array>
+#include <set>
+#include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 
 namespace pfn {
 namespace {
@@ -20,6 +25,10 @@ constexpr std::uint64_t SIZE = 64 * KIB;
 
 // Users before what they use.
 constexpr std::array MODULES{"rdma_rxe", "ib_umem_pfn", "pfn_vram", "dma_buf_pfn"};
+
+// Who needs what.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> USES{
+    {{"rdma_rxe", "ib_umem_pfn"}, {"ib_umem_pfn", "dma_buf_pfn"}, {"pfn_vram", "dma_buf_pfn"}}};
 
 /// Works without open devices of its own, and puts back what a test took.
 class Modules : public testing::Test {
@@ -83,6 +92,50 @@ class Modules : public testing::Test {
         EXPECT_TRUE(has_pattern(device.bytes(), 1));
     }
 
+    /// All buffers since @p before are gone.
+    static void expect_full_again(const VramDevice& vram, const pfn_vram_dev_info& before) {
+        EXPECT_EQ(before.buffers, vram.info().buffers);
+        EXPECT_EQ(before.vram_free, vram.info().vram_free);
+    }
+
+    /// A process with an MR. It says when it is ready, wants to be told whether
+    /// the RDMA device was taken away, and looks whether that is so, and whether
+    /// buffer and process are well.
+    static Child fork_user() {
+        return Child::fork([](Channel& parent) {
+            const VramDevice own;
+            const Context context(GPU_DEVICE);
+            const Pd pd(context.get());
+            const DeviceMemory device(own, pd, {.size = SIZE});
+            fill_pattern(device.bytes(), 5);
+            parent.send(1);
+            const bool taken_away = parent.recv<bool>();
+            if ((own.buf_info(device.buffer.fd()).attachments == 0) != taken_away)
+                return 1;
+            if (taken_away &&
+                errno_of([&] { (void)Mr::dmabuf(pd, device.buffer.fd(), 0, SIZE, 0); }) == 0)
+                return 2;
+            own.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
+            return find_mismatch(device.bytes(), 5) ? 3 : 0;
+        });
+    }
+
+    /// Try to unload @p module, of which @p loaded says what is there. It must
+    /// go exactly if nobody uses it.
+    static void try_unload(const std::string& module, std::set<std::string>& loaded) {
+        bool used = false;
+        for (const auto& [user, what] : USES)
+            used = used || (what == module && loaded.contains(std::string(user)));
+        if (used) {
+            EXPECT_EQ(Errno{EWOULDBLOCK}, Errno{unload_module(module)}) << module;
+            EXPECT_TRUE(module_loaded(module)) << module;
+        } else {
+            EXPECT_EQ(Errno{0}, Errno{unload(module)}) << module;
+            EXPECT_FALSE(module_loaded(module)) << module;
+            loaded.erase(module);
+        }
+    }
+
     std::vector<RxeLink> links = rxe_links();
 };
 
@@ -96,23 +149,60 @@ TEST_F(Modules, CannotBeUnloadedUnderAnMr) {
     }
 }
 
+TEST_F(Modules, RefusedInEveryOrderWhileInUse) {
+    // Attempts in all orders change nothing: what is refused first must not make
+    // the next one succeed. rdma_rxe is another story, see below.
+    const VramDevice vram;
+    Endpoint gpu(GPU_DEVICE);
+    Endpoint peer(PEER_DEVICE);
+    connect(gpu.qp, peer.qp);
+    const DeviceMemory device(vram, gpu.pd, {.size = SIZE});
+    const HostMemory host(peer.pd, SIZE);
+    std::array<std::string, 3> order{"dma_buf_pfn", "ib_umem_pfn", "pfn_vram"};
+    std::uint64_t seed = 0;
+    do {
+        fill_pattern(host.bytes(), ++seed);
+        peer.qp.post_write(seed, host.sge(0, SIZE), device.remote());
+        for (const std::string& module : order)
+            EXPECT_EQ(Errno{EWOULDBLOCK}, Errno{unload_module(module)}) << module;
+        ASSERT_EQ(IBV_WC_SUCCESS, peer.cq.wait().status);
+        EXPECT_TRUE(has_pattern(device.bytes(), seed));
+    } while (std::ranges::next_permutation(order).found);
+    EXPECT_EQ(6U, seed);
+}
+
+TEST_F(Modules, GoInEveryOrderExactlyWhenTheirUsersAreGone) {
+    std::array<std::string, MODULES.size()> order;
+    std::ranges::copy(MODULES, order.begin());
+    std::ranges::sort(order);
+    int orders = 0;
+    do {
+        SCOPED_TRACE(order[0] + " " + order[1] + " " + order[2] + " " + order[3]);
+        for (const RxeLink& link : links)
+            delete_link(link);
+        std::set<std::string> loaded(order.begin(), order.end());
+        // Each time round at least one more can go.
+        for (std::size_t pass = 0; pass < order.size() && !loaded.empty(); ++pass) {
+            for (const std::string& module : order) {
+                if (loaded.contains(module))
+                    try_unload(module, loaded);
+            }
+        }
+        EXPECT_TRUE(loaded.empty());
+        restore();
+        ASSERT_FALSE(HasFailure());
+        ++orders;
+    } while (std::ranges::next_permutation(order).found);
+    EXPECT_EQ(24, orders);
+}
+
 // Rule: I5
 TEST_F(Modules, DriverUnloadedUnderAnMrTakesItAway) {
     // rxe can be unloaded while it is in use: the kernel takes everything away
     // from its users first. What they had registered must stay in order.
     const VramDevice vram;
     const auto before = vram.info();
-    auto user = Child::fork([](Channel& parent) {
-        const VramDevice own;
-        const Context context(GPU_DEVICE);
-        const Pd pd(context.get());
-        const DeviceMemory device(own, pd, {.size = SIZE});
-        fill_pattern(device.bytes(), 6);
-        parent.send(1);
-        (void)parent.recv<int>(); // the driver is gone, or has refused to go
-        own.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
-        return find_mismatch(device.bytes(), 6) ? 1 : 0;
-    });
+    auto user = fork_user();
     (void)user.channel().recv<int>();
     const int err = unload_module("rdma_rxe");
     EXPECT_TRUE(err == 0 || err == EWOULDBLOCK) << strerrorname_np(err);
@@ -120,10 +210,9 @@ TEST_F(Modules, DriverUnloadedUnderAnMrTakesItAway) {
         // Nothing but rxe has used it.
         EXPECT_EQ(Errno{0}, Errno{unload("ib_umem_pfn")});
     }
-    user.channel().send(1);
+    user.channel().send(err == 0);
     EXPECT_EQ(Exit{}, user.wait(PATIENCE));
-    EXPECT_EQ(before.buffers, vram.info().buffers);
-    EXPECT_EQ(before.vram_free, vram.info().vram_free);
+    expect_full_again(vram, before);
 }
 
 TEST_F(Modules, ExporterStaysWhileABufferLives) {
@@ -171,29 +260,13 @@ TEST_F(Modules, LinkDeletedUnderAnMr) {
     // waits for them (before Linux 7.3). Buffer and process survive both.
     const VramDevice vram;
     const auto before = vram.info();
-    auto user = Child::fork([](Channel& parent) {
-        const VramDevice own;
-        const Context context(GPU_DEVICE);
-        const Pd pd(context.get());
-        const DeviceMemory device(own, pd, {.size = SIZE});
-        fill_pattern(device.bytes(), 5);
-        parent.send(1);
-        const bool taken_away = parent.recv<bool>();
-        if ((own.buf_info(device.buffer.fd()).attachments == 0) != taken_away)
-            return 1;
-        if (taken_away &&
-            errno_of([&] { (void)Mr::dmabuf(pd, device.buffer.fd(), 0, SIZE, 0); }) == 0)
-            return 2;
-        own.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
-        return find_mismatch(device.bytes(), 5) ? 3 : 0;
-    });
+    auto user = fork_user();
     (void)user.channel().recv<int>();
     auto deletion = delete_links_elsewhere();
     user.channel().send(deletion.ends_within(debug_kernel() ? 60s : 5s));
     EXPECT_EQ(Exit{}, user.wait(PATIENCE));
     EXPECT_EQ(Exit{}, deletion.wait(PATIENCE));
-    EXPECT_EQ(before.buffers, vram.info().buffers);
-    EXPECT_EQ(before.vram_free, vram.info().vram_free);
+    expect_full_again(vram, before);
 }
 
 TEST_F(Modules, LinkDeletedDuringTraffic) {
