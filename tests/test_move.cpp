@@ -4,6 +4,7 @@
 // the buffer no longer is.
 #include "common/process.hpp"
 #include "support/modules.hpp"
+#include "support/mover.hpp"
 #include "support/rdma_test.hpp"
 
 #include <algorithm>
@@ -17,38 +18,6 @@ namespace {
 constexpr std::uint64_t SIZE = 256 * KIB;
 constexpr std::uint32_t VRAM = PFN_VRAM_PLACEMENT_VRAM;
 constexpr std::uint32_t SYSTEM = PFN_VRAM_PLACEMENT_SYSTEM;
-
-/// Moves a buffer to and fro, in all layouts, from its birth to its death.
-class Mover {
-  public:
-    Mover(const VramDevice& vram, int dmabuf_fd, std::uint32_t flags = 0)
-        : thread_([this, &vram, dmabuf_fd, flags](const std::stop_token& stop) {
-              try {
-                  for (unsigned i = 0; !stop.stop_requested(); ++i) {
-                      vram.move(dmabuf_fd, i % 2 ? VRAM : SYSTEM, i % 3 ? 0 : page_size(), flags);
-                      moves_.fetch_add(1);
-                  }
-              } catch (const std::exception& e) {
-                  error_ = e.what();
-              }
-          }) {}
-
-    /// Moves so far.
-    [[nodiscard]] unsigned moves() const { return moves_.load(); }
-
-    /// Stop, and fail the test if a move has failed.
-    void stop() {
-        thread_.request_stop();
-        thread_.join();
-        EXPECT_EQ("", error_);
-        EXPECT_GT(moves(), 0U);
-    }
-
-  private:
-    std::atomic<unsigned> moves_{0};
-    std::string error_;
-    std::jthread thread_;
-};
 
 class Move : public RdmaTest {
   protected:
@@ -158,28 +127,6 @@ TEST_F(Move, LocalSideFaultsToo) {
     ASSERT_EQ(IBV_WC_SUCCESS, complete(gpu));
     EXPECT_TRUE(has_pattern(in.bytes().first(9000), 3, 100));
     EXPECT_EQ(1U, query_mr(device.mr).faults);
-}
-
-// Rule: I3
-TEST_F(Move, AsyncMoveIsWaitedForByTheFault) {
-    for (std::uint64_t round = 0; round < 10; ++round) {
-        fill_pattern(device.bytes(), round);
-        vram.move(device.buffer.fd(), round % 2 ? VRAM : SYSTEM, page_size(), PFN_VRAM_MOVE_ASYNC);
-        read(in.sge(0, SIZE), device.remote());
-        ASSERT_TRUE(has_pattern(in.bytes(), round)) << "round " << round;
-    }
-}
-
-// Rule: I3
-TEST_F(Move, WriteAfterAnAsyncMoveIsNotOverwrittenByIt) {
-    for (std::uint64_t round = 0; round < 10; ++round) {
-        fill_pattern(device.bytes(), 1000 + round);
-        fill_pattern(out.bytes(), round);
-        vram.move(device.buffer.fd(), round % 2 ? VRAM : SYSTEM, 0, PFN_VRAM_MOVE_ASYNC);
-        write(out.sge(0, SIZE), device.remote());
-        device.buffer.wait_idle(PATIENCE);
-        ASSERT_TRUE(has_pattern(device.bytes(), round)) << "round " << round;
-    }
 }
 
 TEST_F(Move, DuringTraffic) {
