@@ -39,8 +39,8 @@
 
 static unsigned int copy_delay_ms;
 module_param(copy_delay_ms, uint, 0644);
-MODULE_PARM_DESC(copy_delay_ms, "Test aid: make every copy of a move take that much longer (0 to 5000)");
-#define MAX_COPY_DELAY_MS	5000
+MODULE_PARM_DESC(copy_delay_ms, "Test aid: make every copy of a move take that much longer (0 to 15000)");
+#define MAX_COPY_DELAY_MS	15000
 
 /* The framework's names for them are the same, bit for bit. */
 static_assert((int)PFN_VRAM_CAP_PIN == (int)DMA_BUF_PFN_CAN_PIN);

@@ -144,9 +144,9 @@ class AtomicTraffic : public Traffic {
 
 } // namespace
 
-Lane::Lane(const Endpoint& gpu, const Endpoint& peer)
+Lane::Lane(const Endpoint& gpu, const Endpoint& peer, const QpSpec& spec)
     : gpu_cq(gpu.context.get(), 4 * Qp::DEPTH), peer_cq(peer.context.get(), 4 * Qp::DEPTH),
-      gpu_qp(gpu.context, gpu.pd, gpu_cq), peer_qp(peer.context, peer.pd, peer_cq) {
+      gpu_qp(gpu.context, gpu.pd, gpu_cq, spec), peer_qp(peer.context, peer.pd, peer_cq, spec) {
     connect(gpu_qp, peer_qp);
 }
 

@@ -36,7 +36,7 @@ struct View {
 
 /// One more connection between two endpoints.
 struct Lane {
-    Lane(const Endpoint& gpu, const Endpoint& peer);
+    Lane(const Endpoint& gpu, const Endpoint& peer, const QpSpec& spec = {});
 
     Cq gpu_cq;
     Cq peer_cq;
