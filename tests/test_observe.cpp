@@ -221,6 +221,7 @@ std::string reason(int error, const Pd& pd, std::uint32_t mode, int fd, std::uin
     return "it was not refused";
 }
 
+// Rule: I8
 TEST_F(Observe, RefusalsSayWhy) {
     const Trace trace;
     const std::uint64_t size = page_size();

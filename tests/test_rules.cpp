@@ -5,12 +5,12 @@
 #include "support/modules.hpp"
 #include "support/rdma_test.hpp"
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <array>
 #include <fstream>
-#include <map>
 #include <ranges>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -132,9 +132,9 @@ std::string outcome(Step step, Otherwise otherwise) {
 class Registered {
   public:
     Registered(const VramDevice& vram, const Pd& pd, Cell cell, std::uint32_t placement)
-        : cell_(std::move(cell)),
+        : cell_(std::move(cell)), event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
           buffer_(vram.alloc({.size = SIZE, .placement = placement, .caps = cell_.caps})),
-          mr_(pd, cell_.asked, buffer_.fd(), 0, SIZE, 0) {}
+          mr_(pd, cell_.asked, buffer_.fd(), 0, SIZE, 0, FULL_ACCESS, event_.get()) {}
 
     [[nodiscard]] const Cell& cell() const { return cell_; }
     [[nodiscard]] int fd() const { return buffer_.fd(); }
@@ -145,10 +145,19 @@ class Registered {
     [[nodiscard]] ibv_sge sge(std::uint32_t length) const {
         return {.addr = 0, .length = length, .lkey = mr_.lkey()};
     }
+    /// Times its eventfd was signalled so far.
+    std::uint64_t told() {
+        std::uint64_t count = 0;
+        if (::read(event_.get(), &count, sizeof(count)) == sizeof(count))
+            told_ += count;
+        return told_;
+    }
     void dereg() { mr_.dereg(); }
 
   private:
     Cell cell_;
+    Fd event_;
+    std::uint64_t told_ = 0;
     DmaBuf buffer_;
     ModeMr mr_;
 };
@@ -226,9 +235,12 @@ class RulesTest : public RdmaTest {
             << rule << ", " << target.cell().outcome;
     }
 
-    /// T18. Nothing is left of the MR: it neither counts nor pins.
+    /// T18. Nothing is left of the MR: it neither counts nor pins. I7: it has
+    /// been told what there was to tell, once.
     void expect_dereg(Registered& target) const {
+        EXPECT_EQ(target.state() == "REVOKED" ? 1U : 0U, target.told());
         expect("T18", target, dereg(target));
+        EXPECT_LE(target.told(), 1U);
         const auto info = vram.buf_info(target.fd());
         EXPECT_EQ(0U, info.attachments);
         EXPECT_EQ(0U, info.flags & PFN_VRAM_BUF_PINNED);
@@ -244,15 +256,20 @@ class Refused : public RulesTest, public testing::WithParamInterface<Cell> {};
 
 INSTANTIATE_TEST_SUITE_P(Table, Refused, testing::ValuesIn(cells(false)), cell_name);
 
-// Rule: M3, M5, M7
+// Rule: M3, M5, M7, I7, I8
 TEST_P(Refused, RegisteringFailsAndNothingHasHappened) {
     const auto buffer = vram.alloc({.size = SIZE, .caps = GetParam().caps});
-    EXPECT_EQ(GetParam().outcome, outcome(
-                                      [&] {
-                                          const ModeMr mr(gpu.pd, GetParam().asked, buffer.fd(), 0,
-                                                          SIZE, 0);
-                                      },
-                                      [] { return "success"; }));
+    const Fd event(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    try {
+        const ModeMr mr(gpu.pd, GetParam().asked, buffer.fd(), 0, SIZE, 0, FULL_ACCESS,
+                        event.get());
+        ADD_FAILURE() << "it was not refused";
+    } catch (const RegistrationError& e) {
+        EXPECT_EQ(GetParam().outcome, strerrorname_np(e.code().value()));
+        EXPECT_TRUE(e.reason().contains(MODE_NAMES.at(GetParam().asked))) << e.reason();
+    }
+    std::uint64_t count = 0;
+    EXPECT_EQ(-1, ::read(event.get(), &count, sizeof(count))) << "told " << count << " times";
     const auto info = vram.buf_info(buffer.fd());
     EXPECT_EQ(0U, info.attachments);
     EXPECT_EQ(0U, info.flags);
@@ -286,7 +303,7 @@ TEST_P(Agreed, Access) {
 
 // The second table.
 
-// Rule: T3-T5, T18, E1
+// Rule: T3-T5, T18, E1, I7
 TEST_P(Agreed, Move) {
     if (has(PFN_VRAM_CAP_MOVE)) {
         expect("T4", mr, move(mr));
@@ -303,7 +320,7 @@ TEST_P(Agreed, Move) {
     }
 }
 
-// Rule: T6-T11, T18, E2
+// Rule: T6-T11, T18, E2, I7
 TEST_P(Agreed, Revoke) {
     if (!has(PFN_VRAM_CAP_REVOKE)) {
         expect("T6", mr, revoke(mr));
@@ -319,7 +336,7 @@ TEST_P(Agreed, Revoke) {
     expect_dereg(mr);
 }
 
-// Rule: T7, T12-T14, T18
+// Rule: T7, T12-T14, T18, E7, I7
 TEST_P(Agreed, Restore) {
     if (!has(PFN_VRAM_CAP_REVOKE)) {
         EXPECT_EQ("EINVAL", restore(mr));
@@ -368,7 +385,7 @@ class Unbound {
 
 class Gone : public RulesTest {};
 
-// Rule: T15-T18, E3
+// Rule: T15-T18, E3, I7
 TEST_F(Gone, EveryPromiseIsBroken) {
     const std::string device = vram.info().bus_name;
     if (device.empty())
@@ -383,9 +400,12 @@ TEST_F(Gone, EveryPromiseIsBroken) {
         for (Registered& mr : mrs) {
             SCOPED_TRACE(testing::PrintToString(mr.cell()));
             expect("T15", mr, mr.state());
+            EXPECT_EQ(1U, mr.told());
             expect("T16", mr, access(mr));
             expect("T17", mr, register_again(mr));
+            EXPECT_EQ("ENODEV", restore(mr));
             expect("T18", mr, dereg(mr));
+            EXPECT_EQ(1U, mr.told());
         }
     }
     const VramDevice again;

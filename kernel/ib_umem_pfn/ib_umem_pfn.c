@@ -23,6 +23,7 @@
  * Nothing is stored per page or per range: ranges are searched in the loan that
  * all importers share.
  */
+#include <kunit/visibility.h>
 #include <linux/delay.h>
 #include <linux/dma-buf-pfn.h>
 #include <linux/dma-resv.h>
@@ -39,6 +40,7 @@
 
 #define CREATE_TRACE_POINTS
 #include "ib_umem_pfn_trace.h"
+#include "ib_umem_pfn_kunit.h"
 
 /*
  * How long a fault waits for the exporter's move to finish. An MR that is being
@@ -659,7 +661,7 @@ static void umem_leave(struct ib_umem_pfn *umem)
  * The range used last: index and first page in one word, so that concurrent
  * accesses read either an old or a new pair and never a mix.
  */
-static u64 hint_pack(size_t index, u64 start)
+VISIBLE_IF_KUNIT u64 hint_pack(size_t index, u64 start)
 {
 	u64 page = start >> PAGE_SHIFT;
 
@@ -668,6 +670,7 @@ static u64 hint_pack(size_t index, u64 start)
 		return 0;
 	return (u64)index << 32 | page;
 }
+EXPORT_SYMBOL_IF_KUNIT(hint_pack);
 
 /* Find the range that holds byte @pos of the dma-buf. */
 static size_t umem_seek(const struct ib_umem_pfn *umem, u64 pos, u64 *start)
