@@ -15,7 +15,8 @@ check_locked() {
 	step "$log" "shellcheck" in_root bash -euc '
 		cd "$0"
 		shellcheck -x lab .ci/run lab.d/{guest-init,index-modules,machine,guest-bin/guest-{qmp,vram}} \
-			tests/lab/run-tests tests/lab/guest-checks.sh provider/librxe/build.sh' "$CLONE"
+			tests/lab/run-tests tests/lab/guest-checks.sh tests/rules/{check,selftest} \
+			provider/librxe/build.sh' "$CLONE"
 	step "$log" "clang-format" in_root bash -euc '
 		cd "$0"
 		find examples tests -name "*.[ch]pp" -print0 |

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -25,8 +26,8 @@ class Kunit : public testing::TestWithParam<std::string> {
     static void TearDownTestSuite() {
         if (!debug_kernel())
             return;
-        EXPECT_EQ(0, unload_module(MODULE)) << strerrorname_np(unload_module(MODULE));
-        EXPECT_FALSE(module_loaded(MODULE));
+        const int error = unload_module(MODULE);
+        EXPECT_EQ(0, error) << strerrorname_np(error);
     }
 };
 
@@ -52,7 +53,7 @@ std::string failures_in(const std::vector<std::string>& report) {
 
 INSTANTIATE_TEST_SUITE_P(Suites, Kunit,
                          testing::Values("dma_buf_pfn_ranges", "dma_buf_pfn_rules", "ib_umem_pfn"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& suite) { return suite.param; });
 
 TEST_P(Kunit, Passes) {
     if (!debug_kernel())

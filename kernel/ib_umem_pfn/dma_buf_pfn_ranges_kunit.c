@@ -11,7 +11,7 @@
 
 #include "pfn_fake_kunit.h"
 
-#define NOWHERE		(1ULL << 44)
+#define NOWHERE		BIT_ULL(44)
 
 /* Layouts */
 
@@ -167,7 +167,7 @@ static void find_test(struct kunit *test)
 						      &found_start);
 			if (found == i && found_start == start)
 				continue;
-			KUNIT_FAIL(test, "byte %llu is in range %zu that starts at %llu, not in %zu at %llu",
+			KUNIT_FAIL(test, "byte %llu: range %zu at %llu, not %zu at %llu",
 				   pos[j], i, start, found, found_start);
 			return;
 		}
@@ -322,8 +322,6 @@ static void bad_list_test(struct kunit *test)
 		.vec = &good, .nr = 1, .kind = DMA_BUF_PFN_MMIO,
 	};
 	KUNIT_EXPECT_FALSE(test, IS_ERR(fake_map(im)));
-	fake_unmap(im);
-	fake_put(test, ex);
 }
 
 /* Rule: E4 */
@@ -439,7 +437,7 @@ static unsigned int naive_order(const struct phys_vec *r, pgoff_t first,
 	unsigned int order, best = 0;
 
 	for (order = 1; order < 40; order++) {
-		u64 nr = 1ULL << order;
+		u64 nr = BIT_ULL(order);
 		u64 block = pgoff & ~(nr - 1);
 		u64 pfn = (r->paddr >> PAGE_SHIFT) + (block - first);
 

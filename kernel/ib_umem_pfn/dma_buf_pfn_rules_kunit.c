@@ -100,6 +100,7 @@ static void export_is_checked_test(struct kunit *test)
 	struct dma_buf_pfn_ops ops;
 
 	KUNIT_ASSERT_NOT_NULL(test, ex);
+	ex->test = test;
 
 #define REFUSES(what) do {						\
 	info = good;							\

@@ -53,6 +53,8 @@ static void fake_exporter_release(struct dma_buf_pfn *pfn)
 	struct fake_exporter *ex = dma_buf_pfn_priv(pfn);
 
 	ex->releases++;
+	/* Whatever the test was about: no loan is ever lost. */
+	KUNIT_EXPECT_EQ(ex->test, ex->maps, ex->unmaps);
 }
 
 static const struct dma_buf_pfn_ops exporter_ops = {
@@ -111,6 +113,7 @@ struct fake_exporter *fake_export(struct kunit *test, unsigned long caps,
 
 	ex = kunit_kzalloc(test, sizeof(*ex), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, ex);
+	ex->test = test;
 	ex->lend.vec = vec;
 	ex->lend.nr = nr;
 	ex->lend.kind = kind;
@@ -130,8 +133,8 @@ struct fake_exporter *fake_export(struct kunit *test, unsigned long caps,
 struct fake_exporter *fake_export_simple(struct kunit *test, unsigned long caps)
 {
 	static const struct phys_vec vec[] = {
-		{ .paddr = 1ULL << 45, .len = 3 * PAGE_SIZE },
-		{ .paddr = 1ULL << 44, .len = PAGE_SIZE },
+		{ .paddr = BIT_ULL(45), .len = 3 * PAGE_SIZE },
+		{ .paddr = BIT_ULL(44), .len = PAGE_SIZE },
 	};
 
 	return fake_export(test, caps, DMA_BUF_PFN_MMIO, vec, ARRAY_SIZE(vec));

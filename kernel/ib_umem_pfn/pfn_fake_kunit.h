@@ -19,6 +19,7 @@
 
 /**
  * struct fake_exporter - owns ranges, which need not exist
+ * @test: the test
  * @dmabuf: the one reference to it
  * @pfn: the framework's side
  * @lend: what the next map lends; change it and invalidate to "move"
@@ -29,6 +30,7 @@
  * @releases: times the buffer was released
  */
 struct fake_exporter {
+	struct kunit *test;
 	struct dma_buf *dmabuf;
 	struct dma_buf_pfn *pfn;
 	struct dma_buf_pfn_lend lend;
