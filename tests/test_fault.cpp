@@ -252,10 +252,10 @@ class Unbound {
     std::string bus_name_;
 };
 
-TEST_P(InterruptedFault, MoveThatFailsIsACompletionError) {
+TEST_P(InterruptedFault, UnplugDuringAMoveIsACompletionError) {
     const auto before = vram.info();
     if (before.backend != PFN_VRAM_BACKEND_BAR)
-        GTEST_SKIP() << "a move between RAM and RAM does not fail";
+        GTEST_SKIP() << "there is no device to unplug";
     const ModuleParameter delay("pfn_vram/copy_delay_ms", "1000");
     const Lane lane(gpu, peer);
     const DeviceMemory second(vram, gpu.pd, {.size = SIZE});
@@ -274,7 +274,8 @@ TEST_P(InterruptedFault, MoveThatFailsIsACompletionError) {
         expect_failed(GetParam(), lane);
         EXPECT_TRUE(has_pattern(host.bytes(), 7)) << "half of a move was delivered";
         mover.join();
-        EXPECT_EQ(Errno{ENODEV}, Errno{move_errno});
+        // Unplugging waits for copies, but not for ever.
+        EXPECT_TRUE(move_errno == 0 || move_errno == ENODEV) << strerrorname_np(move_errno);
         EXPECT_EQ(PFN_MR_STATE_REVOKED, query_mr(device.mr).state);
     }
     vram = VramDevice();

@@ -358,6 +358,7 @@ void pfn_vram_buf_put(struct pfn_vram_buf *buf)
  * @from: where from, NULL once done
  * @quarantine: of the old memory, or NULL
  * @bounce: a page, if both are a BAR
+ * @delay_ms: test aid: how long to wait before copying
  * @copy_ns: how long it took
  * @err: how it went
  */
@@ -370,6 +371,7 @@ struct copy_job {
 	struct pfn_vram_mem *from;
 	struct pfn_vram_quarantine *quarantine;
 	void *bounce;
+	unsigned int delay_ms;
 	u64 copy_ns;
 	int err;
 };
@@ -410,12 +412,11 @@ static void copy_job_put(struct copy_job *job)
 /* From here to the signal nothing may allocate, or wait for who may. */
 static void copy_and_signal(struct copy_job *job)
 {
-	unsigned int delay = min(READ_ONCE(copy_delay_ms), MAX_COPY_DELAY_MS);
 	bool cookie = dma_fence_begin_signalling();
 	ktime_t start = ktime_get();
 
-	if (delay)
-		msleep(delay);
+	if (job->delay_ms)
+		msleep(job->delay_ms);
 	job->err = pfn_vram_mem_copy(job->to, job->from, job->bounce);
 	job->copy_ns = ktime_to_ns(ktime_sub(ktime_get(), start));
 
@@ -490,6 +491,8 @@ static void copy_job_start(struct copy_job *job, struct pfn_vram_buf *buf)
 			 ++buf->fence_seqno);
 	dma_resv_add_fence(buf->dmabuf->resv, job->fence,
 			   DMA_RESV_USAGE_KERNEL);
+
+	job->delay_ms = min(READ_ONCE(copy_delay_ms), MAX_COPY_DELAY_MS);
 
 	/* The buffer's reference moves to the job. */
 	job->from = buf->mem;
