@@ -223,19 +223,18 @@ TEST_P(FailNthBuffer, FaultIn) {
     const DeviceMemory device(vram, gpu.pd, spec());
     const HostMemory local(peer.pd, SIZE);
     fill_pattern(device.bytes(), 7);
-    report("fault",
-           sweep([&] { vram.move(device.buffer.fd(), GetParam().placement, chunk()); },
-                 [&] {
-                     advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
-                               device.sge(0, SIZE));
-                 },
-                 [&](int error) {
-                     EXPECT_EQ(error ? PFN_MR_STATE_ABSENT : PFN_MR_STATE_PRESENT,
-                               static_cast<pfn_mr_state>(query_mr(device.mr).state));
-                     // It is none the worse for it.
-                     read(local.sge(0, SIZE), device.remote());
-                     EXPECT_TRUE(has_pattern(local.bytes(), 7));
-                 }));
+    report("fault", sweep([&] { vram.move(device.buffer.fd(), GetParam().placement, chunk()); },
+                          [&] {
+                              advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH,
+                                     IBV_ADVISE_MR_FLAG_FLUSH, device.sge(0, SIZE));
+                          },
+                          [&](int error) {
+                              EXPECT_EQ(error ? PFN_MR_STATE_ABSENT : PFN_MR_STATE_PRESENT,
+                                        static_cast<pfn_mr_state>(query_mr(device.mr).state));
+                              // It is none the worse for it.
+                              read(local.sge(0, SIZE), device.remote());
+                              EXPECT_TRUE(has_pattern(local.bytes(), 7));
+                          }));
 }
 
 TEST_P(FailNthBuffer, Move) {
@@ -248,9 +247,8 @@ TEST_P(FailNthBuffer, Move) {
     };
     std::uint32_t placement = GetParam().placement;
     const auto next = [&] { placement = other(vram.buf_info(device.buffer.fd()).placement); };
-    report("move", sweep(
-                       next, [&] { vram.move(device.buffer.fd(), placement, chunk()); }, check),
-           4);
+    report("move",
+           sweep(next, [&] { vram.move(device.buffer.fd(), placement, chunk()); }, check), 4);
     report("async move",
            sweep(
                next,
@@ -259,27 +257,26 @@ TEST_P(FailNthBuffer, Move) {
            4);
     const ModuleParameter poison("pfn_vram/poison_old", "1");
     report("move with quarantine",
-           sweep(
-               next, [&] { vram.move(device.buffer.fd(), placement, chunk()); }, check),
-           6);
+           sweep(next, [&] { vram.move(device.buffer.fd(), placement, chunk()); }, check), 6);
 }
 
 TEST_P(FailNthBuffer, Restore) {
     const DmaBuf buffer = vram.alloc(spec());
     const Mapping cpu = buffer.map();
-    report("restore", sweep(
-                          [&] {
-                              if (!(vram.buf_info(buffer.fd()).flags & PFN_VRAM_BUF_REVOKED))
-                                  vram.revoke(buffer.fd());
-                          },
-                          [&] { vram.restore(buffer.fd(), GetParam().placement, chunk()); },
-                          [&](int error) {
-                              EXPECT_EQ(error != 0, (vram.buf_info(buffer.fd()).flags &
-                                                     PFN_VRAM_BUF_REVOKED) != 0);
-                              if (!error) {
-                                  EXPECT_TRUE(all_zero(cpu.bytes()));
-                              }
-                          }),
+    report("restore",
+           sweep(
+               [&] {
+                   if (!(vram.buf_info(buffer.fd()).flags & PFN_VRAM_BUF_REVOKED))
+                       vram.revoke(buffer.fd());
+               },
+               [&] { vram.restore(buffer.fd(), GetParam().placement, chunk()); },
+               [&](int error) {
+                   EXPECT_EQ(error != 0,
+                             (vram.buf_info(buffer.fd()).flags & PFN_VRAM_BUF_REVOKED) != 0);
+                   if (!error) {
+                       EXPECT_TRUE(all_zero(cpu.bytes()));
+                   }
+               }),
            2);
 }
 
@@ -294,15 +291,9 @@ TEST_P(FailNthBuffer, RevokeAndDeregister) {
         device.reset();
         expect_no_buffers();
     };
-    report("revoke", sweep(
-                         make, [&] { vram.revoke(device->buffer.fd()); }, free_all),
-           0);
-    report("dereg", sweep(
-                        make, [&] { device->mr.dereg(); }, free_all),
-           0);
-    report("close", sweep(
-                        make, [&] { device.reset(); }, free_all),
-           0);
+    report("revoke", sweep(make, [&] { vram.revoke(device->buffer.fd()); }, free_all), 0);
+    report("dereg", sweep(make, [&] { device->mr.dereg(); }, free_all), 0);
+    report("close", sweep(make, [&] { device.reset(); }, free_all), 0);
 }
 
 TEST_P(FailNthBuffer, QueryAndRereg) {
@@ -311,11 +302,9 @@ TEST_P(FailNthBuffer, QueryAndRereg) {
     report("buffer info",
            sweep([] {}, [&] { (void)vram.buf_info(device.buffer.fd()); }, [](int) {}), 0);
     const HostMemory local(peer.pd, SIZE);
-    report("rereg", sweep([] {},
-                          [&] {
-                              device.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, FULL_ACCESS);
-                          },
-                          [&](int) { read(local.sge(0, SIZE), device.remote()); }),
+    report("rereg",
+           sweep([] {}, [&] { device.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, FULL_ACCESS); },
+                 [&](int) { read(local.sge(0, SIZE), device.remote()); }),
            0);
 }
 

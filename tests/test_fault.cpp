@@ -139,7 +139,8 @@ TEST_P(PendingFault, OtherQueuePairsGoOn) {
     unsigned requests = 0;
     const unsigned rounds = during_faults(1, [&] { requests += traffic->round(); });
     std::printf("%u requests of another queue pair during a fault\n", requests);
-    EXPECT_GE(rounds, 5U);
+    // With a stall it is one that takes as long as the fault, and one to see it end.
+    EXPECT_GE(rounds, 3U);
 }
 
 TEST_P(PendingFault, EvenIfMostOfThemWait) {
@@ -149,7 +150,7 @@ TEST_P(PendingFault, EvenIfMostOfThemWait) {
     unsigned requests = 0;
     const unsigned rounds = during_faults(16, [&] { requests += traffic->round(); });
     std::printf("%u requests of another queue pair during 16 faults\n", requests);
-    EXPECT_GE(rounds, 16U + 5U);
+    EXPECT_GE(rounds, 16U + 2U);
 }
 
 TEST_P(PendingFault, ControlPathGoesOn) {
@@ -237,17 +238,15 @@ TEST_P(InterruptedFault, DestroyedQueuePairDoesNotHang) {
 /// Takes the VRAM's PCI device away from its driver, and gives it back at the end.
 class Unbound {
   public:
-    explicit Unbound(std::string bus_name) : bus_name_(std::move(bus_name)) {
-        tell("unbind");
-    }
+    explicit Unbound(std::string bus_name) : bus_name_(std::move(bus_name)) { tell("unbind"); }
     ~Unbound() { tell("bind"); }
     Unbound(const Unbound&) = delete;
     Unbound& operator=(const Unbound&) = delete;
 
   private:
     void tell(const char* what) const {
-        std::ofstream(std::string("/sys/bus/pci/drivers/pfn_vram/") + what) << bus_name_
-                                                                             << std::flush;
+        std::ofstream(std::string("/sys/bus/pci/drivers/pfn_vram/") + what)
+            << bus_name_ << std::flush;
     }
     std::string bus_name_;
 };

@@ -64,7 +64,7 @@ Json only_mr(const std::string& arguments, const std::string& device) {
 }
 
 std::uint64_t inode(int fd) {
-    struct stat st {};
+    struct stat st{};
     if (::fstat(fd, &st) < 0)
         throw_errno("fstat");
     return st.st_ino;
@@ -95,9 +95,9 @@ TEST_F(Observe, ResourceShowsWhatAnMrIsAndHowItIs) {
 
 TEST_F(Observe, ResourceShowsModeAndOffset) {
     const DmaBuf buffer = vram.alloc({.size = 4 * page_size()});
-    for (const auto& [mode, name] : {std::pair{PFN_MR_MODE_PINNED, "pinned"},
-                                     std::pair{PFN_MR_MODE_REVOCABLE, "revocable"},
-                                     std::pair{PFN_MR_MODE_DYNAMIC, "dynamic"}}) {
+    for (const auto& [mode, name] :
+         {std::pair{PFN_MR_MODE_PINNED, "pinned"}, std::pair{PFN_MR_MODE_REVOCABLE, "revocable"},
+          std::pair{PFN_MR_MODE_DYNAMIC, "dynamic"}}) {
         const ModeMr mr(gpu.pd, mode, buffer.fd(), page_size(), page_size(), 0);
         const Json shown = only_mr("-dd resource show mr", GPU_DEVICE);
         EXPECT_EQ(name, shown.at("drv_mode"));
@@ -121,7 +121,7 @@ TEST_F(Observe, StatisticCountsFaultsInvalidationsPrefetchesAndBytes) {
     read(local.sge(0, 4 * KIB), device.remote());
     vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_VRAM);
     advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
-              device.sge(0, 64 * KIB));
+           device.sge(0, 64 * KIB));
 
     const Json mr = only_mr("statistic show mr", GPU_DEVICE);
     EXPECT_EQ(1, mr.at("page_faults"));
@@ -197,7 +197,7 @@ TEST_F(Observe, TracepointsTellTheLifeOfAnMr) {
         EXPECT_TRUE(trace.has("ib_umem_pfn_fault", {dmabuf, "err=0"}));
         vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_VRAM);
         advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
-                  device.sge(0, 4 * KIB));
+               device.sge(0, 4 * KIB));
         EXPECT_TRUE(trace.has("ib_umem_pfn_prefetch", {dmabuf, "err=0"}));
         vram.revoke(device.buffer.fd());
         EXPECT_TRUE(trace.has("ib_umem_pfn_revoke", {dmabuf, "was present"}));
@@ -244,8 +244,7 @@ TEST_F(Observe, RefusalsSayWhy) {
     EXPECT_EQ("the exporter has revoked the buffer", reason(ENODEV, pd, 0, revoked.fd(), size));
     EXPECT_EQ("the dma-buf's exporter does not lend physical ranges",
               reason(EOPNOTSUPP, pd, 0, foreign.get(), size));
-    EXPECT_EQ("the file descriptor is not a dma-buf",
-              reason(EINVAL, pd, 0, no_dmabuf.get(), size));
+    EXPECT_EQ("the file descriptor is not a dma-buf", reason(EINVAL, pd, 0, no_dmabuf.get(), size));
     EXPECT_EQ("the length is 0", reason(EINVAL, pd, 0, any.fd(), 0));
     EXPECT_EQ("the range ends beyond the end of the dma-buf",
               reason(EINVAL, pd, 0, any.fd(), size + 1));

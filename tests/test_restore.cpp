@@ -130,8 +130,7 @@ TEST_P(Restore, NobodyIsRevivedWhoWasThere) {
         peer.qp.post_write(1, host.sge(0, 8), remote);
         EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, complete(peer));
         reconnect();
-        EXPECT_ERRNO(ENODEV, advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH,
-                                    IBV_ADVISE_MR_FLAG_FLUSH,
+        EXPECT_ERRNO(ENODEV, advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
                                     ibv_sge{.addr = 0, .length = 8, .lkey = old.lkey()}));
         EXPECT_TRUE(all_zero(buffer.map().bytes())) << "an old MR has written";
     }

@@ -74,8 +74,8 @@ class RxeOdp : public RxeBug {
 
     static int advise(const Endpoint& endpoint, ibv_advise_mr_advice advice, bool wait,
                       ibv_sge piece) {
-        return ibv_advise_mr(endpoint.pd.get(), advice, wait ? IBV_ADVISE_MR_FLAG_FLUSH : 0,
-                             &piece, 1);
+        return ibv_advise_mr(endpoint.pd.get(), advice, wait ? IBV_ADVISE_MR_FLAG_FLUSH : 0, &piece,
+                             1);
     }
 };
 
@@ -157,8 +157,8 @@ TEST_F(RxeOdp, ReadOnlyMrsTakeAdvice) {
                   Errno{advise(gpu, IBV_ADVISE_MR_ADVICE_PREFETCH, wait, odp.sge(0, SIZE))});
         EXPECT_EQ(Errno{0}, Errno{advise(gpu, IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT, wait,
                                          odp.sge(0, SIZE))});
-        EXPECT_EQ(Errno{EPERM}, Errno{advise(gpu, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, wait,
-                                             odp.sge(0, SIZE))});
+        EXPECT_EQ(Errno{EPERM},
+                  Errno{advise(gpu, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, wait, odp.sge(0, SIZE))});
     }
 }
 
@@ -478,8 +478,8 @@ TEST_F(RxeWindows, KeepTheirMrAsItIs) {
 
 /// Run tc on the peer's Ethernet device: "tc WHAT VERB dev veth_peer WORDS...".
 void tc(const std::string& what, const std::string& verb, const std::vector<std::string>& words) {
-    std::vector<std::string> argv{"ip", "netns", "exec", "peer", "tc", what, verb, "dev",
-                                  "veth_peer"};
+    std::vector<std::string> argv{"ip", "netns", "exec", "peer",     "tc",
+                                  what, verb,    "dev",  "veth_peer"};
     argv.insert(argv.end(), words.begin(), words.end());
     EXPECT_EQ(Exit{}, run_program(argv, PATIENCE)) << "tc " << what << " " << verb;
 }
@@ -529,16 +529,15 @@ class RxeLoss : public RxeBug {
 
 // Answer a FLUSH again if its answer was lost
 TEST_F(RxeLoss, FlushIsAnsweredAgain) {
-    expect_answered_again(
-        [&] { peer.qp.post_flush(1, memory.remote(), SIZE, IBV_FLUSH_GLOBAL); });
+    expect_answered_again([&] { peer.qp.post_flush(1, memory.remote(), SIZE, IBV_FLUSH_GLOBAL); });
 }
 
 // Answer a READ from a zero-based window again
 TEST_F(RxeLoss, ReadFromAZeroBasedWindowIsAnsweredAgain) {
     const Mw window(gpu.pd, IBV_MW_TYPE_2);
-    ASSERT_EQ(IBV_WC_SUCCESS, bind(gpu, window,
-                                   part_of(memory, SIZE / 2, SIZE / 2,
-                                           WINDOW_ACCESS | IBV_ACCESS_ZERO_BASED)));
+    ASSERT_EQ(IBV_WC_SUCCESS,
+              bind(gpu, window,
+                   part_of(memory, SIZE / 2, SIZE / 2, WINDOW_ACCESS | IBV_ACCESS_ZERO_BASED)));
     fill_pattern(memory.bytes(), 1);
     expect_answered_again([&] {
         peer.qp.post_read(1, host.sge(0, 1000), {.address = 100, .rkey = window.get()->rkey});
@@ -553,9 +552,8 @@ TEST_F(RxeLoss, QueuePairIsThereAsLongAsItsPackets) {
     write(host.sge(0, 8), memory.remote()); // neighbours know each other from here on
     tc("qdisc", "add", {"root", "plug", "limit", "100000"});
     peer.qp.post_write(1, host.sge(0, 8), memory.remote());
-    auto gone = std::async(std::launch::async, [&] {
-        peer.qp = Qp(peer.context, peer.pd, peer.cq);
-    });
+    auto gone =
+        std::async(std::launch::async, [&] { peer.qp = Qp(peer.context, peer.pd, peer.cq); });
     EXPECT_EQ(std::future_status::timeout, gone.wait_for(RXE_PATIENCE + 10s));
     tc("qdisc", "del", {"root"});
     EXPECT_EQ(std::future_status::ready, gone.wait_for(PATIENCE));

@@ -220,8 +220,7 @@ Ah::Ah(const Pd& pd, ibv_ah_attr path) : ah_(ibv_create_ah(pd.get(), &path)) {
 }
 
 Qp::Qp(const Context& context, const Pd& pd, const Cq& cq, const QpSpec& spec)
-    : spec_(spec), gid_index_(context.ipv4_gid_index()),
-      psn_(std::random_device{}() & 0xffffffU) {
+    : spec_(spec), gid_index_(context.ipv4_gid_index()), psn_(std::random_device{}() & 0xffffffU) {
     if (ibv_query_gid(context.get(), PORT, gid_index_, &gid_) < 0)
         throw_errno("ibv_query_gid");
     ibv_qp_init_attr_ex attr{};

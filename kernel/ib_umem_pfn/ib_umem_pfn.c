@@ -279,6 +279,10 @@ static int umem_attach(struct ib_umem_pfn *umem, struct ib_umem_pfn_attr *attr)
 		[PFN_MR_MODE_REVOCABLE] = DMA_BUF_PFN_REVOCABLE,
 		[PFN_MR_MODE_DYNAMIC] = DMA_BUF_PFN_DYNAMIC,
 	};
+	static const char no_pinned[] =
+		"the exporter may move or revoke the buffer and cannot pin it: no PINNED mode";
+	static const char no_revocable[] =
+		"the exporter may move the buffer and cannot pin it: no REVOCABLE mode";
 	struct dma_buf_pfn_attachment *attach;
 
 	if (attr->mode >= ARRAY_SIZE(modes))
@@ -293,8 +297,7 @@ static int umem_attach(struct ib_umem_pfn *umem, struct ib_umem_pfn_attr *attr)
 	if (attach == ERR_PTR(-EOPNOTSUPP))
 		return umem_refuse(attr, -EOPNOTSUPP,
 				   attr->mode == PFN_MR_MODE_PINNED ?
-				   "the exporter may move or revoke the buffer and cannot pin it: no PINNED mode" :
-				   "the exporter may move the buffer and cannot pin it: no REVOCABLE mode");
+				   no_pinned : no_revocable);
 	if (IS_ERR(attach))
 		return PTR_ERR(attach);
 	umem->attach = attach;
