@@ -5,6 +5,7 @@
 #include "common/meminfo.hpp"
 #include "common/process.hpp"
 #include "support/debug_kernel.hpp"
+#include "support/long_run.hpp"
 #include "support/modules.hpp"
 #include "support/rdma_test.hpp"
 
@@ -176,7 +177,11 @@ TEST_F(Modules, GoInEveryOrderExactlyWhenTheirUsersAreGone) {
     std::ranges::copy(MODULES, order.begin());
     std::ranges::sort(order);
     int orders = 0;
+    // Links take seconds to come and go on the debug kernel: a fourth of them there.
+    const bool all = long_run() || !debug_kernel();
     do {
+        if (++orders % 4 != 0 && !all)
+            continue;
         SCOPED_TRACE(order[0] + " " + order[1] + " " + order[2] + " " + order[3]);
         for (const RxeLink& link : links)
             delete_link(link);
@@ -191,7 +196,6 @@ TEST_F(Modules, GoInEveryOrderExactlyWhenTheirUsersAreGone) {
         EXPECT_TRUE(loaded.empty());
         restore();
         ASSERT_FALSE(HasFailure());
-        ++orders;
     } while (std::ranges::next_permutation(order).found);
     EXPECT_EQ(24, orders);
 }

@@ -19,7 +19,8 @@ namespace {
 constexpr std::size_t QPS = 8;
 constexpr std::size_t MRS = 64;
 constexpr std::uint64_t SIZE = QPS * Traffic::AREA;
-constexpr unsigned MOVES_PER_PHASE = 1000;
+/// The debug kernel takes ten times as long for a move.
+const unsigned MOVES_PER_PHASE = debug_kernel() && !long_run() ? 100 : 1000;
 
 class Storm : public RdmaTest {
   protected:
