@@ -71,18 +71,19 @@ class LinksGuard {
     std::vector<RxeLink> links_ = rxe_links();
 };
 
-/// Two namespaces and rxe devices of a test's own. The second device is on a
-/// bridge, so it outlives the Ethernet device of the first and the cable.
+/// Two namespaces and rxe devices of a test's own. Their Ethernet devices are
+/// macvlans on one dummy, which switches between them: either outlives the other.
 class OwnNetwork {
   public:
     OwnNetwork() {
         try {
             run({"ip", "netns", "add", DOOMED.netns});
             run({"ip", "netns", "add", OTHER.netns});
-            run({"ip", "link", "add", DOOMED.netdev, "mtu", "4200", "netns", DOOMED.netns, "type",
-                 "veth", "peer", "name", "pfn_port", "mtu", "4200", "netns", OTHER.netns});
-            in(OTHER, {"link", "add", OTHER.netdev, "mtu", "4200", "type", "bridge"});
-            in(OTHER, {"link", "set", "pfn_port", "master", OTHER.netdev, "up"});
+            in(OTHER, {"link", "add", "pfn_wire", "mtu", "4200", "type", "dummy"});
+            in(OTHER, {"link", "set", "pfn_wire", "up"});
+            for (const RxeLink& link : {DOOMED, OTHER})
+                in(OTHER, {"link", "add", "link", "pfn_wire", link.netdev, "netns", link.netns,
+                           "type", "macvlan", "mode", "bridge"});
             in(DOOMED, {"addr", "add", "198.51.100.1/24", "dev", DOOMED.netdev});
             in(OTHER, {"addr", "add", "198.51.100.2/24", "dev", OTHER.netdev});
             for (const RxeLink& link : {DOOMED, OTHER}) {
@@ -99,7 +100,7 @@ class OwnNetwork {
     OwnNetwork& operator=(const OwnNetwork&) = delete;
 
     static inline const RxeLink DOOMED{.name = "pfn_r1", .netns = "pfn_d1", .netdev = "pfn_v1"};
-    static inline const RxeLink OTHER{.name = "pfn_r2", .netns = "pfn_d2", .netdev = "pfn_br"};
+    static inline const RxeLink OTHER{.name = "pfn_r2", .netns = "pfn_d2", .netdev = "pfn_v2"};
 
   private:
     static void in(const RxeLink& link, const std::vector<std::string>& arguments) {
