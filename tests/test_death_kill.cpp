@@ -4,17 +4,15 @@
 // way and the memory moves and is revoked. UMEM_PFN_SEED replays a run.
 #include "common/process.hpp"
 #include "support/aftermath.hpp"
+#include "support/environment.hpp"
 #include "support/long_run.hpp"
 
 #include <array>
 #include <atomic>
-#include <charconv>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <optional>
 #include <random>
-#include <string_view>
 #include <system_error>
 #include <thread>
 
@@ -32,18 +30,6 @@ struct Side {
     Remote own;    ///< an MR on a buffer of its own
     Remote shared; ///< its MR on the buffer both sides and the mover know
 };
-
-/// UMEM_PFN_SEED, or one nobody has thought of.
-std::uint64_t seed() {
-    if (const char* const text = std::getenv("UMEM_PFN_SEED")) { // NOLINT(concurrency-mt-unsafe)
-        const std::string_view view(text);
-        std::uint64_t value = 0;
-        if (std::from_chars(view.begin(), view.end(), value).ptr != view.end() || view.empty())
-            throw std::runtime_error("UMEM_PFN_SEED is no number");
-        return value;
-    }
-    return std::random_device()();
-}
 
 /// Keep both kinds of requests on their way until something fails.
 void talk(const Qp& qp, const Cq& cq, const DeviceMemory& own, const Side& there) {
@@ -146,7 +132,7 @@ struct Survivor {
 
 TEST_F(DeathKill, EitherSideAtRandomMoments) {
     const int rounds = long_run() ? 500 : 40;
-    const std::uint64_t number = seed();
+    const std::uint64_t number = random_seed();
     std::printf("UMEM_PFN_SEED=%llu, %d rounds\n", static_cast<unsigned long long>(number), rounds);
     random.seed(number);
 
