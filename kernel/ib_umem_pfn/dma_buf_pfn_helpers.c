@@ -8,6 +8,7 @@
 #include <linux/dma-resv.h>
 #include <linux/iosys-map.h>
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "dma_buf_pfn_priv.h"
@@ -18,6 +19,9 @@
  * enough to notice a stuck one.
  */
 #define FAULT_FENCE_TIMEOUT	(30 * HZ)
+
+/* How often somebody who waits, and must not be woken up, looks if he has to die. */
+#define FAULT_LOOK_UP		(HZ / 10)
 
 /* Pages that one CPU fault maps at most. */
 #define FAULT_AROUND		128
@@ -170,6 +174,46 @@ static vm_fault_t fault_populate(struct vm_fault *vmf,
 }
 
 /*
+ * May any signal end a wait? In user mode it is delivered, and the access faults
+ * again after that. In kernel mode, in the middle of a copy from or to user space,
+ * it is not: the access would fault again at once, over and over until it need not
+ * wait. So there only a signal that kills ends a wait, as it does elsewhere in the
+ * mm: see fault_signal_pending().
+ */
+static bool fault_is_interruptible(const struct vm_fault *vmf)
+{
+	return vmf->flags & FAULT_FLAG_USER;
+}
+
+/* 0 with the lock held, or -EINTR. Who holds it does not do so for long. */
+static int fault_lock_resv(struct vm_fault *vmf, struct dma_resv *resv)
+{
+	if (fault_is_interruptible(vmf))
+		return dma_resv_lock_interruptible(resv, NULL);
+	return dma_resv_lock(resv, NULL);
+}
+
+/* > 0 when the move has ended, 0 if it did not in time, < 0: a signal. */
+static long fault_wait_resv(struct vm_fault *vmf, struct dma_resv *resv)
+{
+	unsigned long deadline = jiffies + FAULT_FENCE_TIMEOUT;
+	long left;
+
+	if (fault_is_interruptible(vmf))
+		return dma_resv_wait_timeout(resv, DMA_RESV_USAGE_KERNEL, true,
+					     FAULT_FENCE_TIMEOUT);
+
+	/* Fences know no wait that only a signal that kills can end. */
+	do {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		left = dma_resv_wait_timeout(resv, DMA_RESV_USAGE_KERNEL, false,
+					     FAULT_LOOK_UP);
+	} while (!left && time_before(jiffies, deadline));
+	return left;
+}
+
+/*
  * Get the reservation lock, without holding the mmap_lock while somebody else
  * has it if there is a choice. Returns 0 with the lock held.
  */
@@ -179,13 +223,12 @@ static vm_fault_t fault_lock(struct vm_fault *vmf, struct dma_buf *dmabuf)
 		return 0;
 
 	if (!fault_flag_allow_retry_first(vmf->flags))
-		return dma_resv_lock_interruptible(dmabuf->resv, NULL) ?
-		       VM_FAULT_NOPAGE : 0;
+		return fault_lock_resv(vmf, dmabuf->resv) ? VM_FAULT_NOPAGE : 0;
 
 	if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT)) {
 		get_dma_buf(dmabuf);
 		mmap_read_unlock(vmf->vma->vm_mm);
-		if (!dma_resv_lock_interruptible(dmabuf->resv, NULL))
+		if (!fault_lock_resv(vmf, dmabuf->resv))
 			dma_resv_unlock(dmabuf->resv);
 		dma_buf_put(dmabuf);
 	}
@@ -211,8 +254,7 @@ static vm_fault_t fault_unlock_and_wait(struct vm_fault *vmf,
 
 	if (retry)
 		mmap_read_unlock(vmf->vma->vm_mm);
-	left = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_KERNEL, true,
-				     FAULT_FENCE_TIMEOUT);
+	left = fault_wait_resv(vmf, dmabuf->resv);
 	dma_buf_put(dmabuf);
 	if (retry)
 		return VM_FAULT_RETRY;
