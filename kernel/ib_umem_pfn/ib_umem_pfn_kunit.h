@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
-/* What ib_umem_pfn.c shows to its KUnit suite, and is static without KUnit. */
+/* What ib_umem_pfn_core.c shows to its KUnit suite, and is static without KUnit. */
 #ifndef _IB_UMEM_PFN_KUNIT_H
 #define _IB_UMEM_PFN_KUNIT_H
 
