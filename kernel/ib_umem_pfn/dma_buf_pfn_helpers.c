@@ -3,11 +3,11 @@
  * What an exporter that lends ranges gets for free: scatterlists for legacy
  * importers, mmap for user space, vmap for the kernel.
  */
-#include <linux/dma-buf-mapping.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/iosys-map.h>
 #include <linux/mm.h>
+#include <linux/pfn-dma-map.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
@@ -26,17 +26,36 @@
 /* Pages that one CPU fault maps at most. */
 #define FAULT_AROUND		128
 
+/* A scatterlist entry holds less than 4 GiB. */
+#define MAX_SEG_BYTES		ALIGN_DOWN(UINT_MAX, PAGE_SIZE)
+
 /**
  * struct pfn_sgt - a mapping handed to a legacy importer
  * @sgt: what the importer sees
  * @loan: what it is made of
- * @mmio: @sgt is a copy of this one, which the dma-buf core made
+ * @dma: the DMA addresses of MMIO; unmapped for RAM
+ * @nr_alloc: entries of @sgt, of which MMIO shows none as pages
  */
 struct pfn_sgt {
 	struct sg_table sgt;
 	struct pfn_loan *loan;
-	struct sg_table *mmio;
+	struct pfn_dma_map dma;
+	unsigned int nr_alloc;
 };
+
+static int sgt_alloc(struct pfn_sgt *p, u64 nr)
+{
+	if (nr > UINT_MAX)
+		return -EFBIG;
+	p->nr_alloc = nr;
+	return sg_alloc_table(&p->sgt, nr, GFP_KERNEL);
+}
+
+static void sgt_free(struct pfn_sgt *p)
+{
+	p->sgt.orig_nents = p->nr_alloc;
+	sg_free_table(&p->sgt);
+}
 
 static int sgt_map_ram(struct pfn_sgt *p, struct device *dev,
 		       enum dma_data_direction dir)
@@ -49,7 +68,7 @@ static int sgt_map_ram(struct pfn_sgt *p, struct device *dev,
 	/* A device that cannot do DMA would trip a WARN further down. */
 	if (!dev->dma_mask)
 		return -EOPNOTSUPP;
-	err = sg_alloc_table(&p->sgt, p->loan->nr_segs, GFP_KERNEL);
+	err = sgt_alloc(p, p->loan->nr_segs);
 	if (err)
 		return err;
 
@@ -57,7 +76,7 @@ static int sgt_map_ram(struct pfn_sgt *p, struct device *dev,
 	for (i = 0; i < lend->nr; i++) {
 		for (off = 0; off < lend->vec[i].len; off += len) {
 			len = min_t(size_t, lend->vec[i].len - off,
-				    ALIGN_DOWN(UINT_MAX, PAGE_SIZE));
+				    MAX_SEG_BYTES);
 			sg_set_page(sg,
 				    phys_to_page(lend->vec[i].paddr + off),
 				    len, 0);
@@ -67,23 +86,49 @@ static int sgt_map_ram(struct pfn_sgt *p, struct device *dev,
 
 	err = dma_map_sgtable(dev, &p->sgt, dir, 0);
 	if (err)
-		sg_free_table(&p->sgt);
+		sgt_free(p);
 	return err;
 }
 
+/*
+ * DMA addresses without pages, and no entry too many: one address range behind an
+ * IOMMU, one for each of the exporter's ranges otherwise.
+ */
 static int sgt_map_mmio(struct pfn_sgt *p, struct dma_buf_attachment *attach,
 			enum dma_data_direction dir)
 {
-	const struct dma_buf_pfn_loan *loan = &p->loan->pub;
+	struct pfn_loan *loan = p->loan;
+	struct pfn_dma_iter iter;
+	struct scatterlist *sg;
+	int err;
 
-	if (!attach->peer2peer || !loan->lend.provider)
+	if (!attach->peer2peer)
 		return -EOPNOTSUPP;
-	p->mmio = dma_buf_phys_vec_to_sgt(attach, loan->lend.provider,
-					  (struct phys_vec *)loan->lend.vec,
-					  loan->lend.nr, loan->size, dir);
-	if (IS_ERR(p->mmio))
-		return PTR_ERR(p->mmio);
-	p->sgt = *p->mmio;
+	err = dma_buf_pfn_dma_map(&p->dma, &loan->pub, attach->dev, 0,
+				  loan->pub.size, dir);
+	if (err)
+		return err;
+	err = sgt_alloc(p, p->dma.bus == PFN_DMA_IOVA ?
+			DIV_ROUND_UP_ULL(loan->pub.size, MAX_SEG_BYTES) :
+			loan->nr_segs);
+	if (err) {
+		dma_buf_pfn_dma_unmap(&p->dma);
+		return err;
+	}
+
+	sg = p->sgt.sgl;
+	pfn_dma_for_each_extent(&p->dma, &iter) {
+		u64 off, len;
+
+		for (off = 0; off < iter.len; off += len) {
+			len = min_t(u64, iter.len - off, MAX_SEG_BYTES);
+			sg_dma_address(sg) = iter.addr + off;
+			sg_dma_len(sg) = len;
+			sg = sg_next(sg);
+		}
+	}
+	/* How the dma-buf core says that there are no pages in it. */
+	p->sgt.orig_nents = 0;
 	return 0;
 }
 
@@ -131,17 +176,11 @@ void pfn_unmap_dma_buf(struct dma_buf_attachment *attach, struct sg_table *sgt,
 {
 	struct pfn_sgt *p = container_of(sgt, struct pfn_sgt, sgt);
 
-	if (p->mmio) {
-		/*
-		 * dma_buf_phys_vec_to_sgt() leaves 0 here to say that there are
-		 * no pages, and sg_free_table() takes that for nothing to free.
-		 */
-		p->mmio->orig_nents = p->mmio->nents;
-		dma_buf_free_sgt(attach, p->mmio, dir);
-	} else {
+	if (p->dma.bus != PFN_DMA_UNMAPPED)
+		dma_buf_pfn_dma_unmap(&p->dma);
+	else
 		dma_unmap_sgtable(attach->dev, &p->sgt, dir, 0);
-		sg_free_table(&p->sgt);
-	}
+	sgt_free(p);
 	pfn_loan_put(p->loan);
 	kfree(p);
 }

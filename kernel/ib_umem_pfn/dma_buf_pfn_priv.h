@@ -54,6 +54,13 @@ struct dma_buf_pfn {
 	bool removed;
 };
 
+/* A loan that importers know by its public part. */
+static inline struct pfn_loan *pfn_loan_of(const struct dma_buf_pfn_loan *pub)
+{
+	return container_of((struct dma_buf_pfn_loan *)pub, struct pfn_loan,
+			    pub);
+}
+
 /* dma_buf_pfn_loan.c */
 struct pfn_loan *pfn_loan_get(struct dma_buf_pfn *pfn);
 void pfn_loan_put(struct pfn_loan *loan);
