@@ -41,6 +41,7 @@
 #define CREATE_TRACE_POINTS
 #include "ib_umem_pfn_trace.h"
 #include "ib_umem_pfn_kunit.h"
+#include "ib_umem_pfn_priv.h"
 
 /*
  * How long a fault waits for the exporter's move to finish. An MR that is being
@@ -64,50 +65,6 @@ static unsigned int test_access_delay_us;
 module_param(test_access_delay_us, uint, 0600);
 MODULE_PARM_DESC(test_access_delay_us,
 		 "for tests only: microseconds to sleep in every access");
-
-/**
- * struct ib_umem_pfn - see the top of this file
- * @ibdev: the importing device
- * @dmabuf: whose memory it is; a reference is held
- * @attach: our side of the contract with the exporter
- * @offset: of the umem in the dma-buf, bytes
- * @length: of the umem, bytes
- * @writable: registered with an access right that writes
- * @revoked_event: signalled once when REVOKED, or NULL; under the reservation
- *	lock
- * @lock: see the top of this file; protects what follows
- * @state: ABSENT, PRESENT or REVOKED
- * @loan: the ranges, if PRESENT
- * @kva: the buffer's kernel mapping if PRESENT and not in the direct map
- * @hint: the range used last, see hint_pack(); only written as a whole, valid
- *	for the loan that was current when @lock was taken
- * @faults: times an access had to map
- * @invalidations: times the exporter took the memory back
- * @prefetches: times it was mapped on request
- * @bytes_read: copied out of the umem
- * @bytes_written: copied into the umem
- */
-struct ib_umem_pfn {
-	struct ib_device *ibdev;
-	struct dma_buf *dmabuf;
-	struct dma_buf_pfn_attachment *attach;
-	u64 offset;
-	u64 length;
-	bool writable;
-	struct eventfd_ctx *revoked_event;
-
-	struct rw_semaphore lock;
-	enum pfn_mr_state state;
-	const struct dma_buf_pfn_loan *loan;
-	void *kva;
-	u64 hint;
-
-	atomic64_t faults;
-	atomic64_t invalidations;
-	atomic64_t prefetches;
-	atomic64_t bytes_read;
-	atomic64_t bytes_written;
-};
 
 /* What fdinfo, bufinfo and our tracepoints know the dma-buf by. */
 static unsigned long umem_ino(const struct ib_umem_pfn *umem)
@@ -191,7 +148,7 @@ static int umem_map(struct ib_umem_pfn *umem)
 	if (IS_ERR(loan))
 		return PTR_ERR(loan);
 
-	if (loan->lend.kind != DMA_BUF_PFN_RAM) {
+	if (loan->lend.kind != DMA_BUF_PFN_RAM && !umem->no_cpu) {
 		kva = dma_buf_pfn_loan_kmap(loan);
 		if (!kva) {
 			dma_buf_pfn_unmap(umem->attach);
@@ -203,6 +160,35 @@ static int umem_map(struct ib_umem_pfn *umem)
 	return 0;
 }
 
+/**
+ * umem_map_and_lock - make a umem PRESENT and keep it so
+ * @umem: the umem
+ *
+ * As a fault does, for a user that has other ways to keep the memory where it is.
+ *
+ * Return: 0 with the reservation lock held; or the errors of a prefetch.
+ */
+int umem_map_and_lock(struct ib_umem_pfn *umem)
+{
+	bool fault;
+	int err;
+
+	err = umem_lock_settled(umem, true);
+	if (err)
+		return err;
+	fault = umem->state == PFN_MR_STATE_ABSENT;
+	err = umem_map(umem);
+	if (fault) {
+		atomic64_inc(&umem->faults);
+		trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
+					umem->length,
+					err ? 0 : umem->loan->lend.nr, err);
+	}
+	if (err)
+		dma_resv_unlock(umem->dmabuf->resv);
+	return err;
+}
+
 static void umem_invalidate(struct dma_buf_pfn_attachment *attach, bool revoked)
 {
 	struct ib_umem_pfn *umem = attach->priv;
@@ -210,6 +196,7 @@ static void umem_invalidate(struct dma_buf_pfn_attachment *attach, bool revoked)
 
 	if (was == PFN_MR_STATE_PRESENT)
 		atomic64_inc(&umem->invalidations);
+	umem_dma_stop_all(umem, revoked);
 	umem_publish(umem,
 		     revoked ? PFN_MR_STATE_REVOKED : PFN_MR_STATE_ABSENT,
 		     NULL, NULL);
@@ -291,7 +278,7 @@ static int umem_attach(struct ib_umem_pfn *umem, struct ib_umem_pfn_attr *attr)
 		return umem_refuse(attr, -EOPNOTSUPP,
 				   "the dma-buf's exporter does not lend physical ranges");
 
-	attach = dma_buf_pfn_attach(umem->dmabuf, &umem->ibdev->dev,
+	attach = dma_buf_pfn_attach(umem->dmabuf, umem->dev,
 				    modes[attr->mode], &umem_importer_ops,
 				    umem);
 	if (attach == ERR_PTR(-EOPNOTSUPP))
@@ -333,7 +320,7 @@ static int umem_map_first(struct ib_umem_pfn *umem,
 	return err;
 }
 
-static struct ib_umem_pfn *umem_get(struct ib_device *ibdev,
+static struct ib_umem_pfn *umem_get(struct device *dev, bool no_cpu,
 				    struct ib_umem_pfn_attr *attr,
 				    struct dma_buf *dmabuf,
 				    struct eventfd_ctx *revoked_event)
@@ -351,7 +338,9 @@ static struct ib_umem_pfn *umem_get(struct ib_device *ibdev,
 	umem = kzalloc_obj(*umem, GFP_KERNEL_ACCOUNT);
 	if (!umem)
 		return ERR_PTR(-ENOMEM);
-	umem->ibdev = ibdev;
+	umem->dev = dev;
+	umem->no_cpu = no_cpu;
+	INIT_LIST_HEAD(&umem->dma_maps);
 	umem->dmabuf = dmabuf;
 	umem->offset = attr->offset;
 	umem->length = attr->length;
@@ -372,6 +361,44 @@ err_detach:
 err_free:
 	kfree(umem);
 	return ERR_PTR(err);
+}
+
+static struct ib_umem_pfn *umem_get_fds(struct device *dev, bool no_cpu,
+					struct ib_umem_pfn_attr *attr)
+{
+	struct eventfd_ctx *revoked_event = NULL;
+	struct ib_umem_pfn *umem;
+	struct dma_buf *dmabuf;
+
+	attr->reason = NULL;
+	dmabuf = dma_buf_get(attr->fd);
+	if (IS_ERR(dmabuf)) {
+		umem = ERR_CAST(dmabuf);
+		if (umem == ERR_PTR(-EINVAL))
+			attr->reason = "the file descriptor is not a dma-buf";
+		goto out;
+	}
+
+	if (attr->eventfd >= 0) {
+		revoked_event = eventfd_ctx_fdget(attr->eventfd);
+		if (IS_ERR(revoked_event)) {
+			umem = ERR_CAST(revoked_event);
+			attr->reason = "the eventfd is not an open eventfd";
+			goto err_put;
+		}
+	}
+
+	umem = umem_get(dev, no_cpu, attr, dmabuf, revoked_event);
+	if (!IS_ERR(umem))
+		return umem;
+
+	if (revoked_event)
+		eventfd_ctx_put(revoked_event);
+err_put:
+	dma_buf_put(dmabuf);
+out:
+	trace_ib_umem_pfn_refuse(attr, PTR_ERR(umem));
+	return umem;
 }
 
 /**
@@ -400,47 +427,31 @@ err_free:
 struct ib_umem_pfn *ib_umem_pfn_get(struct ib_device *ibdev,
 				    struct ib_umem_pfn_attr *attr)
 {
-	struct eventfd_ctx *revoked_event = NULL;
-	struct ib_umem_pfn *umem;
-	struct dma_buf *dmabuf;
-
-	attr->reason = NULL;
-	dmabuf = dma_buf_get(attr->fd);
-	if (IS_ERR(dmabuf)) {
-		umem = ERR_CAST(dmabuf);
-		if (umem == ERR_PTR(-EINVAL))
-			attr->reason = "the file descriptor is not a dma-buf";
-		goto out;
-	}
-
-	if (attr->eventfd >= 0) {
-		revoked_event = eventfd_ctx_fdget(attr->eventfd);
-		if (IS_ERR(revoked_event)) {
-			umem = ERR_CAST(revoked_event);
-			attr->reason = "the eventfd is not an open eventfd";
-			goto err_put;
-		}
-	}
-
-	umem = umem_get(ibdev, attr, dmabuf, revoked_event);
-	if (!IS_ERR(umem))
-		return umem;
-
-	if (revoked_event)
-		eventfd_ctx_put(revoked_event);
-err_put:
-	dma_buf_put(dmabuf);
-out:
-	trace_ib_umem_pfn_refuse(attr, PTR_ERR(umem));
-	return umem;
+	return umem_get_fds(&ibdev->dev, false, attr);
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_get, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_get_for_dma - borrow (a part of) a dma-buf for a device's DMA
+ * @dev: the device; must outlive the umem
+ * @attr: as for ib_umem_pfn_get()
+ *
+ * As ib_umem_pfn_get(), but the CPU functions are not for this umem and get
+ * -EOPNOTSUPP: nothing is mapped for them. Use ib_umem_pfn_dma_map_and_lock().
+ */
+struct ib_umem_pfn *ib_umem_pfn_get_for_dma(struct device *dev,
+					    struct ib_umem_pfn_attr *attr)
+{
+	return umem_get_fds(dev, true, attr);
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_get_for_dma, "IB_UMEM_PFN");
 
 /**
  * ib_umem_pfn_release - give it back
  * @umem: the umem, not in use any more; NULL is ignored
  *
- * Never fails, whatever became of the exporter.
+ * Never fails, whatever became of the exporter. DMA mappings that are left are
+ * stopped and undone as at a revoke.
  *
  * Context: process context, may sleep.
  */
@@ -453,6 +464,9 @@ void ib_umem_pfn_release(struct ib_umem_pfn *umem)
 
 	trace_ib_umem_pfn_unmap(umem, umem_ino(umem), umem->state);
 	dmabuf = umem->dmabuf;
+	dma_resv_lock(dmabuf->resv, NULL);
+	umem_dma_stop_all(umem, true);
+	dma_resv_unlock(dmabuf->resv);
 	dma_buf_pfn_detach(umem->attach);
 	if (umem->revoked_event)
 		eventfd_ctx_put(umem->revoked_event);
@@ -469,7 +483,8 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_release, "IB_UMEM_PFN");
  * For rereg_mr. On success the umem allows what @access needs.
  *
  * Return: 0; -EACCES if the dma-buf was exported without the rights;
- * -EOPNOTSUPP for rights that need persistent memory or paging by the MMU.
+ * -EOPNOTSUPP for rights that need persistent memory or paging by the MMU; -EBUSY
+ * if a device has it mapped without the rights.
  */
 int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access)
 {
@@ -479,6 +494,8 @@ int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access)
 		return -EOPNOTSUPP;
 	if (!umem_file_allows(umem->dmabuf, writable))
 		return -EACCES;
+	if (writable != umem->writable && !list_empty_careful(&umem->dma_maps))
+		return -EBUSY;
 
 	down_write(&umem->lock);
 	umem->writable = writable;
@@ -614,6 +631,9 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_prefetch, "IB_UMEM_PFN");
 static int umem_enter_unchecked(struct ib_umem_pfn *umem, bool write)
 {
 	int err;
+
+	if (unlikely(umem->no_cpu))
+		return -EOPNOTSUPP;
 
 	down_read(&umem->lock);
 	if (unlikely(umem->state != PFN_MR_STATE_PRESENT)) {
