@@ -13,7 +13,8 @@
 #
 # Suite Sizes/Foo of target test_bar becomes the CTest entry bar.Foo.
 # LABEL: "host" for tests that run anywhere, "guest" for those that need the
-# modules and the two soft-RoCE devices; the latter run one at a time.
+# modules and the two soft-RoCE devices, "dma" for those of them that are about DMA
+# and run with other machines, too; these two run one at a time.
 
 if(CMAKE_SCRIPT_MODE_FILE)
   # Second life of this file: cmake -P after the link of a test binary.
@@ -21,6 +22,10 @@ if(CMAKE_SCRIPT_MODE_FILE)
                   OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
   string(REPLACE "\n" ";" lines "${listing}")
   set(script "")
+  set(labels "${LABEL}")
+  if(LABEL STREQUAL "dma")
+    set(labels "guest;dma")
+  endif()
   foreach(line IN LISTS lines)
     if(line MATCHES "^([A-Za-z0-9_/]+)\\.")
       set(suite "${CMAKE_MATCH_1}")
@@ -28,8 +33,8 @@ if(CMAKE_SCRIPT_MODE_FILE)
       set(name "${SUBJECT}.${short}")
       string(APPEND script
              "add_test([==[${name}]==] \"${BINARY}\" \"--gtest_filter=${suite}.*\" --gtest_brief=1)\n"
-             "set_tests_properties([==[${name}]==] PROPERTIES LABELS ${LABEL} TIMEOUT \${timeout}")
-      if(LABEL STREQUAL "guest")
+             "set_tests_properties([==[${name}]==] PROPERTIES LABELS \"${labels}\" TIMEOUT \${timeout}")
+      if(NOT LABEL STREQUAL "host")
         string(APPEND script " RUN_SERIAL TRUE")
       endif()
       string(APPEND script ")\n")
