@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+//
+// Every allocation on the way to DMA addresses fails once: nothing stays mapped,
+// nothing leaks (./lab test --kernel debug dma_fail_nth).
+#include "support/dma_test.hpp"
+#include "support/fail_nth.hpp"
+
+#include <memory>
+
+namespace pfn {
+namespace {
+
+class DmaFailNth : public FailNthSweep, public testing::WithParamInterface<BufferCase> {
+  protected:
+    void SetUp() override {
+        FailNthSweep::SetUp();
+        if (IsSkipped())
+            return;
+        if (GetParam().placement == PFN_VRAM_PLACEMENT_VRAM &&
+            vram.info().backend == PFN_VRAM_BACKEND_BAR && guest_p2p() == "none")
+            GTEST_SKIP() << "no way to the BAR in this guest";
+        module = std::make_unique<EduModule>();
+        edu = std::make_unique<EduDevice>();
+    }
+    void TearDown() override {
+        edu.reset();
+        module.reset();
+        FailNthSweep::TearDown();
+    }
+
+    [[nodiscard]] DmaBuf alloc() const {
+        return vram.alloc({.size = SIZE,
+                           .chunk = GetParam().fragmented ? page_size() : 0,
+                           .placement = GetParam().placement});
+    }
+
+    std::unique_ptr<EduModule> module;
+    std::unique_ptr<EduDevice> edu;
+};
+
+INSTANTIATE_TEST_SUITE_P(Buffers, DmaFailNth, testing::ValuesIn(BUFFER_CASES), case_name);
+
+TEST_P(DmaFailNth, Import) {
+    DmaBuf buffer;
+    std::uint32_t id = 0;
+    report(
+        "import",
+        sweep(
+            [&] {
+                if (id != 0)
+                    edu->release(id);
+                id = 0;
+                buffer = {};
+                buffer = alloc();
+            },
+            [&] { id = edu->import(buffer.fd(), 0, SIZE); },
+            [&](int error) { EXPECT_EQ(error ? 0U : 1U, vram.buf_info(buffer.fd()).attachments); }),
+        4);
+}
+
+TEST_P(DmaFailNth, Map) {
+    const DmaBuf buffer = alloc();
+    const auto id = edu->import(buffer.fd(), 0, SIZE);
+    report("map",
+           sweep([&] { edu->unmap(id); }, [&] { edu->map(id); },
+                 [&](int error) {
+                     EXPECT_EQ(error != 0, edu->query(id).bus == PFN_EDU_UNMAPPED);
+                     // Whatever happened, the next one is as good as new.
+                     if (error) {
+                         edu->map(id);
+                     }
+                     edu->fetch(id, SIZE - 64, 64);
+                 }),
+           0);
+}
+
+TEST_P(DmaFailNth, MapAfterAMove) {
+    const DmaBuf buffer = alloc();
+    const auto id = edu->import(buffer.fd(), 0, SIZE);
+    report("map after a move",
+           sweep(
+               [&] {
+                   edu->map(id);
+                   vram.move(buffer.fd(), GetParam().placement,
+                             GetParam().fragmented ? page_size() : 0);
+               },
+               [&] { edu->map(id); },
+               [&](int error) { EXPECT_EQ(error != 0, edu->query(id).bus == PFN_EDU_UNMAPPED); }));
+}
+
+TEST_P(DmaFailNth, Compare) {
+    const DmaBuf buffer = alloc();
+    report("scatterlist",
+           sweep([] {},
+                 [&] {
+                     // One that fails is a result; what remains of it is not.
+                     const auto c = edu->compare(buffer.fd(), buffer.fd(), 1);
+                     if (c.sg.error != 0 || c.pfn.error != 0)
+                         throw_errno(-std::min(c.sg.error, c.pfn.error), "compare");
+                 },
+                 [&](int) { EXPECT_EQ(0U, vram.buf_info(buffer.fd()).attachments); }));
+}
+
+} // namespace
+} // namespace pfn
