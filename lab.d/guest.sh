@@ -97,10 +97,11 @@ snapshot_build() {
 
 write_job() { # MODE CMD...: what guest-init needs to know
 	local MODE=$1 ARGV CLONE=$CLONE JOB_TERM=${TERM:-dumb} SIZE='' LONG=${OPT[long]} VRAM=${OPT[vram]}
+	local IOMMU=${OPT[iommu]} P2P=${OPT[p2p]}
 	shift
 	ARGV=("$@")
 	if [[ $MODE == shell ]]; then SIZE=$(stty size); fi
-	declare -p MODE ARGV CLONE JOB_TERM SIZE LONG VRAM
+	declare -p MODE ARGV CLONE JOB_TERM SIZE LONG VRAM IOMMU P2P
 }
 
 # Prints kvm if a guest really boots with it, else tcg. A /dev/kvm that opens
@@ -142,6 +143,8 @@ describe_machine() { # kvm|tcg
 	# The model that our kernel boots fastest on under TCG; its family also
 	# makes the kernel trust the host bridge with peer-to-peer DMA.
 	[[ $accel == kvm ]] || cpu=EPYC
+	# What it takes for that is AMD's family 17h or later.
+	[[ ${OPT[p2p]} != none ]] || cpu+=,family=22
 	local append=(
 		rootfstype=virtiofs root=root ro init=/lab/init
 		# Everything to the log; an oops ends the guest, and at once.
@@ -180,21 +183,40 @@ describe_machine() { # kvm|tcg
 		-mon "chardev=monitor,mode=control"
 		-chardev "socket,id=qmp,path=/run/lab/qmp.sock"
 		-device "virtserialport,nr=5,chardev=qmp,name=qmp"
-		-device edu
 	)
-	# Behind a port of its own, so that it can be unplugged (guest-qmp).
-	if ((OPT[vram] > 0)); then
-		QEMU+=(
-			-object "memory-backend-ram,id=vram,size=${OPT[vram]}M,share=on"
-			-device "pcie-root-port,id=vram_port,chassis=1"
-			-device "ivshmem-plain,memdev=vram,bus=vram_port,id=vram_gpu"
-		)
-	fi
+	describe_p2p
 	if [[ -n ${OPT[iommu]} ]]; then
 		QEMU+=(-device "intel-iommu,intremap=on")
 		append+=(intel_iommu=on iommu.passthrough=0 iommu.strict=1)
 	fi
 	QEMU+=(-append "${append[*]}")
+}
+
+# The edu device and the VRAM, and what is between them. The VRAM is behind a port
+# of its own, so that it can be unplugged (guest-qmp). edu's place is the one that
+# lab.d/splats-ignored knows; its address mask of 28 bits is for tests to narrow.
+describe_p2p() {
+	local edu=edu,id=edu,dma_mask=0xffffffffffffffff
+	if [[ ${OPT[p2p]} == switch ]]; then
+		QEMU+=(
+			-device "pcie-root-port,id=switch_port,chassis=1"
+			-device "x3130-upstream,id=switch,bus=switch_port"
+			-device "xio3130-downstream,id=edu_port,bus=switch,chassis=2,slot=1"
+			-device "xio3130-downstream,id=vram_port,bus=switch,chassis=3,slot=2"
+			-device "$edu,bus=edu_port"
+		)
+	else
+		QEMU+=(
+			-device "$edu,addr=1e.0"
+			-device "pcie-root-port,id=vram_port,chassis=1"
+		)
+	fi
+	if ((OPT[vram] > 0)); then
+		QEMU+=(
+			-object "memory-backend-ram,id=vram,size=${OPT[vram]}M,share=on"
+			-device "ivshmem-plain,memdev=vram,bus=vram_port,id=vram_gpu"
+		)
+	fi
 }
 
 # Runs QEMU and virtiofsd in namespaces of their own; when the shell that is

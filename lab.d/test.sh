@@ -8,17 +8,20 @@
 TEST_LOGS=$LOGS/tests
 
 cmd_test() { # [REGEX]
-	local regex=${1:-} lane series vram passed=0 failed=0 row lanes=()
+	local regex=${1:-} lane series vram options passed=0 failed=0 row lanes=()
 	LANES=()
 	mkdir -p "$TEST_LOGS"
 	build_all
-	mapfile -t lanes < <(guest_lanes)
+	mapfile -t lanes < <(
+		guest_lanes
+		if (($(count_guest_tests "$regex" -L dma) > 0)); then dma_lanes; fi
+	)
 	if [[ $regex == upstream ]]; then
 		lanes=()
 	else
 		if (($(count_guest_tests "$regex") == 0)); then lanes=(); fi
 		for row in "${lanes[@]}"; do
-			read -r lane series vram <<<"$row"
+			read -r lane series vram options <<<"$row"
 			choose_kernel "$series"
 			if is_debug "$KERNEL"; then prepare_debug_kernel; fi
 			build_all
@@ -26,22 +29,24 @@ cmd_test() { # [REGEX]
 		run_lane lab "$CLONE/tests/lab/run-tests" "$regex"
 	fi
 	for row in "${lanes[@]}"; do
-		read -r lane series vram <<<"$row"
-		run_guest_lane "$lane" "$series" "$vram" \
-			ctest --test-dir /lab/build/user --output-on-failure ${regex:+-R "$regex"}
+		read -r lane series vram options <<<"$row"
+		# shellcheck disable=SC2086 # several words
+		run_guest_lane "$lane" "$series" "$vram" $options -- \
+			ctest --test-dir /lab/build/user --output-on-failure ${options:+-L dma} \
+			${regex:+-R "$regex"}
 	done
 	if [[ ! -x $CLONE/tests/upstream/compare ]]; then
 		:
 	elif [[ $regex == upstream || -z $regex${OPT[quick]}${OPT[kernel]}${OPT[vram]} ]]; then
-		run_guest_lane upstream "${OPT[kernel]:-$(installed_series | head -n 1)}" "${OPT[vram]:-64}" \
+		run_guest_lane upstream "${OPT[kernel]:-$(installed_series | head -n 1)}" "${OPT[vram]:-64}" -- \
 			tests/upstream/compare
 	fi
 
 	((${#LANES[@]})) || usage_error "no test matches '$regex'"
-	printf '\n%-12s %7s %7s %8s  %s\n' lane passed failed seconds log
+	printf '\n%-16s %7s %7s %8s  %s\n' lane passed failed seconds log
 	for row in "${LANES[@]}"; do
 		read -r lane p f seconds <<<"$row"
-		printf '%-12s %7s %7s %8s  %s\n' "$lane" "$p" "$f" "$seconds" "$TEST_LOGS/$lane.log"
+		printf '%-16s %7s %7s %8s  %s\n' "$lane" "$p" "$f" "$seconds" "$TEST_LOGS/$lane.log"
 		passed=$((passed + p)) failed=$((failed + f))
 	done
 	printf '\n%d passed, %d failed\n' "$passed" "$failed"
@@ -75,19 +80,38 @@ guest_lanes() {
 	done
 }
 
-count_guest_tests() { # REGEX
-	in_root ctest --test-dir /lab/build/user -N ${1:+-R "$1"} 2>/dev/null |
+# Prints "LANE SERIES VRAM OPTION..." for each guest in which the tests of DMA run
+# once more, since it is another machine: with an IOMMU, or with another way, or
+# none, from the device to the VRAM.
+dma_lanes() {
+	local series all=() newest
+	if [[ -n ${OPT[quick]}${OPT[vram]}${OPT[iommu]} ]]; then return; fi
+	mapfile -t all < <(installed_series)
+	newest=${OPT[kernel]:-${all[0]}}
+	for series in "$newest" debug; do
+		if [[ $series == debug && -n ${OPT[kernel]} ]]; then continue; fi
+		echo "$series-iommu $series 64 --iommu"
+	done
+	echo "$newest-switch $newest 64 --p2p switch"
+	echo "$newest-switch-iommu $newest 64 --p2p switch --iommu"
+	echo "$newest-no-p2p $newest 64 --p2p none"
+}
+
+count_guest_tests() { # REGEX CTEST_OPTION...
+	local regex=$1
+	shift
+	in_root ctest --test-dir /lab/build/user -N "$@" ${regex:+-R "$regex"} 2>/dev/null |
 		sed -n 's/^Total Tests: //p'
 }
 
-run_guest_lane() { # LANE SERIES VRAM CMD...
+run_guest_lane() { # LANE SERIES VRAM OPTION... -- CMD...
 	local lane=$1 series=$2 vram=$3 timeout=1800
 	shift 3
 	[[ $series != debug ]] || timeout=$((timeout * DEBUG_SLOWER))
 	[[ -z ${OPT[long]} ]] || timeout=86400
 	run_lane "$lane" "$CLONE/lab" run --kernel "$series" --vram "$vram" ${OPT[mem]:+--mem "${OPT[mem]}"} \
 		--smp "${OPT[smp]}" ${OPT[iommu]:+--iommu} ${OPT[long]:+--long} \
-		--timeout "${OPT[timeout]:-$timeout}" -- "$@"
+		--timeout "${OPT[timeout]:-$timeout}" "$@"
 }
 
 # Runs CMD and adds "LANE PASSED FAILED SECONDS" to LANES. What CMD prints is
