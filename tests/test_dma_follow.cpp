@@ -58,6 +58,7 @@ class DmaFollow : public DmaTest {
     }
 };
 
+// Rule: D1
 TEST_F(DmaFollow, AfterUnmapTheIommuStopsIt) {
     const DmaBuf buffer = alloc();
     const Mapping cpu = buffer.map();
@@ -72,6 +73,7 @@ TEST_F(DmaFollow, AfterUnmapTheIommuStopsIt) {
     EXPECT_TRUE(has_pattern(cpu.bytes().subspan(4096, 512), 3, 4096));
 }
 
+// Rule: D1
 TEST_F(DmaFollow, AfterAMoveTheOldPlaceIsOutOfReach) {
     // Whoever touches the old memory is noticed by the exporter as well.
     const ModuleParameter poison("pfn_vram/poison_old", "1");
@@ -91,6 +93,7 @@ TEST_F(DmaFollow, AfterAMoveTheOldPlaceIsOutOfReach) {
     EXPECT_TRUE(has_pattern(cpu.bytes().subspan(8192, 1024), 4, 8192));
 }
 
+// Rule: D1
 TEST_F(DmaFollow, MovesUnderTraffic) {
     const ModuleParameter poison("pfn_vram/poison_old", "1");
     const DmaBuf buffer = alloc();
@@ -119,6 +122,7 @@ TEST_F(DmaFollow, MovesUnderTraffic) {
         EXPECT_TRUE(has_pattern(cpu.bytes().subspan(i * 8192, 2048), 10 + i, i * 8192));
 }
 
+// Rule: D1
 TEST_F(DmaFollow, AMoveWaitsForTheEngine) {
     const DmaBuf buffer = alloc();
     const auto id = edu->import(buffer.fd(), 0, SIZE);
@@ -149,6 +153,7 @@ TEST_F(DmaFollow, PinnedBuffersStay) {
     }
 }
 
+// Rule: D1, I4
 TEST_F(DmaFollow, RevokedIsForGood) {
     const DmaBuf buffer = alloc();
     const auto id = edu->import(buffer.fd(), 0, SIZE, PFN_MR_MODE_REVOCABLE);
@@ -190,6 +195,7 @@ TEST_F(DmaFollow, KilledInTheMiddleOfATransfer) {
     store_pattern(id, 0, 512, 9);
 }
 
+// Rule: D4
 TEST_F(DmaFollow, UnbindingTheDeviceEndsItsImports) {
     const std::string device = edu->info().bus_name;
     const DmaBuf buffer = alloc();
@@ -218,6 +224,7 @@ TEST_F(DmaFollow, UnbindingTheDeviceEndsItsImports) {
     fresh.release(other);
 }
 
+// Rule: D4, E3
 TEST_F(DmaFollow, UnpluggingThePeerEndsTheMapping) {
     if (!has_bar())
         GTEST_SKIP() << "the VRAM is no PCI device here";

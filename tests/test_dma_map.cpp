@@ -42,6 +42,7 @@ class DmaBuffer : public DmaTest, public testing::WithParamInterface<BufferCase>
 
 INSTANTIATE_TEST_SUITE_P(Buffers, DmaBuffer, testing::ValuesIn(BUFFER_CASES), case_name);
 
+// Rule: D3
 TEST_P(DmaBuffer, AddressesSayWhichBusTheyAreOf) {
     const auto id = edu->import(buffer.fd(), 0, size);
     EXPECT_EQ(std::uint32_t{PFN_EDU_UNMAPPED}, edu->query(id).bus);
@@ -106,6 +107,7 @@ TEST_P(DmaBuffer, DataArriveBothWaysAndNowhereElse) {
     EXPECT_TRUE(has_pattern(bytes.subspan(after), 1, after));
 }
 
+// Rule: D2
 TEST_P(DmaBuffer, PartsHaveTheirOwnAddresses) {
     if (way != Reach::YES)
         GTEST_SKIP() << "no DMA to this memory in this guest";
@@ -136,6 +138,7 @@ TEST_P(DmaBuffer, PartsHaveTheirOwnAddresses) {
     EXPECT_TRUE(has_pattern(bytes.subspan(offset + 1024), 2, offset + 1024));
 }
 
+// Rule: D2
 TEST_P(DmaBuffer, ReadOnlyImportsAreNotWrittenTo) {
     if (way != Reach::YES)
         GTEST_SKIP() << "no DMA to this memory in this guest";

@@ -46,6 +46,7 @@ class DmaReach : public DmaTest {
     }
 };
 
+// Rule: D3
 TEST_F(DmaReach, NarrowDevices) {
     // More than there is of RAM that 28 bits reach and that is free.
     const DmaBuf ram =
@@ -71,6 +72,7 @@ TEST_F(DmaReach, NarrowDevices) {
     }
 }
 
+// Rule: D3
 TEST_F(DmaReach, NarrowDevicesAndAPeer) {
     if (!has_bar())
         GTEST_SKIP() << "the VRAM is no PCI device here";

@@ -434,6 +434,7 @@ static void translating_bus_test(struct kunit *test)
 	dev->dma_range_map = NULL;
 }
 
+/* Rule: D3 */
 static void refusals_test(struct kunit *test)
 {
 	struct pfn_dma_map map;
@@ -470,7 +471,10 @@ static void refusals_test(struct kunit *test)
 	unmap_locked(im, &map);
 }
 
-/* A PCI device's memory is for those who can be its peers. */
+/*
+ * A PCI device's memory is for those who can be its peers.
+ * Rule: D3
+ */
 static void mmio_test(struct kunit *test)
 {
 	const struct phys_vec vec = { .paddr = BIT_ULL(44), .len = SZ_64K };
