@@ -41,7 +41,7 @@ static int cmp_paddr(const void *a, const void *b)
 static int bad_list(const struct pfn_loan *loan, const char *why, size_t index)
 {
 	pr_warn_ratelimited("exporter %s lent %zu ranges for %llu bytes, number %zu %s\n",
-			    loan->pfn->dmabuf->exp_name, loan->pub.lend.nr,
+			    loan->dmabuf->exp_name, loan->pub.lend.nr,
 			    loan->pub.size, index, why);
 	return -EIO;
 }
@@ -171,6 +171,43 @@ static int loan_build_skip(struct pfn_loan *loan)
 	return 0;
 }
 
+/**
+ * pfn_loan_init - check a list of ranges and get ready to search it
+ * @loan: with its dma-buf and the list in it, all else zero
+ *
+ * Return: 0, to be undone by pfn_loan_fini(); -EIO for a bad list; -ENOMEM.
+ */
+int pfn_loan_init(struct pfn_loan *loan)
+{
+	int err;
+
+	loan->pub.size = loan->dmabuf->size;
+	err = loan_check(loan);
+	return err ?: loan_build_skip(loan);
+}
+
+static void loan_kunmap(struct pfn_loan *loan)
+{
+	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
+
+	if (!loan->kva)
+		return;
+	if (lend->nr > 1)
+		vunmap(loan->kva);
+	else if (lend->kind != DMA_BUF_PFN_RAM)
+		memunmap(loan->kva);
+}
+
+/**
+ * pfn_loan_fini - nobody uses it any more
+ * @loan: the loan; its list is still the caller's
+ */
+void pfn_loan_fini(struct pfn_loan *loan)
+{
+	loan_kunmap(loan);
+	kvfree(loan->pub.skip);
+}
+
 static struct pfn_loan *loan_create(struct dma_buf_pfn *pfn)
 {
 	struct pfn_loan *loan;
@@ -179,17 +216,15 @@ static struct pfn_loan *loan_create(struct dma_buf_pfn *pfn)
 	loan = kzalloc_obj(*loan);
 	if (!loan)
 		return ERR_PTR(-ENOMEM);
+	loan->dmabuf = pfn->dmabuf;
 	loan->pfn = pfn;
 	loan->users = 1;
-	loan->pub.size = pfn->dmabuf->size;
 
 	err = pfn->ops->map(pfn, &loan->pub.lend);
 	if (err)
 		goto err_free;
 
-	err = loan_check(loan);
-	if (!err)
-		err = loan_build_skip(loan);
+	err = pfn_loan_init(loan);
 	if (err)
 		goto err_unmap;
 	return loan;
@@ -226,31 +261,18 @@ struct pfn_loan *pfn_loan_get(struct dma_buf_pfn *pfn)
 	return pfn->loan;
 }
 
-static void loan_kunmap(struct pfn_loan *loan)
-{
-	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
-
-	if (!loan->kva)
-		return;
-	if (lend->nr > 1)
-		vunmap(loan->kva);
-	else if (lend->kind != DMA_BUF_PFN_RAM)
-		memunmap(loan->kva);
-}
-
 /**
  * pfn_loan_put - return a loan
  * @loan: the loan, reservation lock held
  */
 void pfn_loan_put(struct pfn_loan *loan)
 {
-	dma_resv_assert_held(loan->pfn->dmabuf->resv);
+	dma_resv_assert_held(loan->dmabuf->resv);
 
 	if (--loan->users)
 		return;
-	loan_kunmap(loan);
+	pfn_loan_fini(loan);
 	loan->pfn->ops->unmap(loan->pfn, &loan->pub.lend);
-	kvfree(loan->pub.skip);
 	kfree(loan);
 }
 
@@ -407,7 +429,7 @@ void *pfn_loan_kmap(struct pfn_loan *loan)
 {
 	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
 
-	dma_resv_assert_held(loan->pfn->dmabuf->resv);
+	dma_resv_assert_held(loan->dmabuf->resv);
 
 	if (loan->kva)
 		return loan->kva;
@@ -429,9 +451,10 @@ void *pfn_loan_kmap(struct pfn_loan *loan)
  * @loan: a borrowed loan, reservation lock held
  *
  * For CPU access to memory that is not in the direct map: MMIO must be accessed
- * with the io accessors (cast the result to void __iomem \*). For
- * %DMA_BUF_PFN_RAM phys_to_virt() on the ranges is cheaper and needs no
- * mapping. Valid as long as the loan.
+ * with the io accessors (cast the result to void __iomem \*), and so must
+ * %DMA_BUF_PFN_VMAP that isn't %DMA_BUF_PFN_WB. For %DMA_BUF_PFN_RAM
+ * phys_to_virt() on the ranges is cheaper and needs no mapping. Valid as long as
+ * the loan.
  *
  * Return: the address; NULL without memory or address space for it.
  */

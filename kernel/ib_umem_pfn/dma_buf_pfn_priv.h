@@ -9,7 +9,8 @@
 /**
  * struct pfn_loan - a list of ranges that has been checked and is in use
  * @pub: what importers see
- * @pfn: the buffer it belongs to
+ * @dmabuf: whose ranges they are
+ * @pfn: the buffer it belongs to, NULL if a bridge has made it
  * @users: borrowers, plus one for being @pfn's current loan; under the
  *	reservation lock
  * @kva: lazily made kernel mapping of the whole buffer, see loan_kmap
@@ -17,6 +18,7 @@
  */
 struct pfn_loan {
 	struct dma_buf_pfn_loan pub;
+	struct dma_buf *dmabuf;
 	struct dma_buf_pfn *pfn;
 	unsigned int users;
 	void *kva;
@@ -62,6 +64,8 @@ static inline struct pfn_loan *pfn_loan_of(const struct dma_buf_pfn_loan *pub)
 }
 
 /* dma_buf_pfn_loan.c */
+int pfn_loan_init(struct pfn_loan *loan);
+void pfn_loan_fini(struct pfn_loan *loan);
 struct pfn_loan *pfn_loan_get(struct dma_buf_pfn *pfn);
 void pfn_loan_put(struct pfn_loan *loan);
 void pfn_loan_drop_current(struct dma_buf_pfn *pfn);
