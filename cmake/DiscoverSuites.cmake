@@ -11,7 +11,8 @@
 #
 #   umem_pfn_discover_suites(TARGET LABEL TIMEOUT_SECONDS)
 #
-# Suite Sizes/Foo of target test_bar becomes the CTest entry bar.Foo.
+# Suite Sizes/Foo of target test_bar becomes the CTest entry bar.Foo, and a second
+# instance More/Foo of it bar.MoreFoo.
 # LABEL: "host" for tests that run anywhere, "guest" for those that need the
 # modules and the two soft-RoCE devices, "dma" for those of them that are about DMA
 # and run with other machines, too; these two run one at a time.
@@ -31,6 +32,12 @@ if(CMAKE_SCRIPT_MODE_FILE)
       set(suite "${CMAKE_MATCH_1}")
       string(REGEX REPLACE "^.*/" "" short "${suite}")
       set(name "${SUBJECT}.${short}")
+      list(FIND names "${name}" known)
+      if(NOT known EQUAL -1)
+        string(REPLACE "/" "" short "${suite}")
+        set(name "${SUBJECT}.${short}")
+      endif()
+      list(APPEND names "${name}")
       string(APPEND script
              "add_test([==[${name}]==] \"${BINARY}\" \"--gtest_filter=${suite}.*\" --gtest_brief=1)\n"
              "set_tests_properties([==[${name}]==] PROPERTIES LABELS \"${labels}\" TIMEOUT \${timeout}")

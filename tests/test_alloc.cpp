@@ -265,10 +265,10 @@ TEST_F(BufferInfo, WrongDescriptors) {
 }
 
 TEST_F(BufferInfo, OtherExportersDmaBufIsEINVAL) {
-    const Fd foreign = foreign_dmabuf(page);
-    EXPECT_ERRNO(EINVAL, vram.buf_info(foreign.get()));
-    EXPECT_ERRNO(EINVAL, vram.move(foreign.get(), SYSTEM));
-    EXPECT_ERRNO(EINVAL, vram.revoke(foreign.get()));
+    const DmaBuf foreign = foreign_buffer(Exporter::UDMABUF, page);
+    EXPECT_ERRNO(EINVAL, vram.buf_info(foreign.fd()));
+    EXPECT_ERRNO(EINVAL, vram.move(foreign.fd(), SYSTEM));
+    EXPECT_ERRNO(EINVAL, vram.revoke(foreign.fd()));
 }
 
 class MoveAlone : public VramTest {

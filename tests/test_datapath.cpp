@@ -39,6 +39,7 @@ class DataPath : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, DataPath, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, DataPath, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 // The peer asks, device memory is the target.
 
@@ -129,7 +130,7 @@ TEST_P(DataPath, ReadIntoDevice) {
 }
 
 TEST_P(DataPath, DeviceToDevice) {
-    const DeviceMemory other(vram, peer.pd, spec());
+    const DeviceMemory other(peer.pd, buffer());
     fill_pattern(other.bytes(), 77);
     // One way ...
     gpu.qp.post_write(1, device.sge(3, 20000), other.remote(4099));
@@ -168,7 +169,7 @@ TEST_P(DataPath, ManyAtOnceArriveInOrder) {
 }
 
 TEST_P(DataPath, MegabyteThereAndBack) {
-    const DeviceMemory big(vram, gpu.pd, spec(MIB));
+    const DeviceMemory big(gpu.pd, buffer(MIB));
     const HostMemory there(peer.pd, MIB);
     const HostMemory back(peer.pd, MIB);
     fill_pattern(there.bytes(), 5);
@@ -198,6 +199,7 @@ class Atomics : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Atomics, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Atomics, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Atomics, FetchAndAdd) {
     for (const std::size_t offset : WORDS) {

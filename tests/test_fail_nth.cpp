@@ -86,6 +86,36 @@ TEST_P(FailNthBuffer, PlainRegister) {
            4);
 }
 
+/// Bridges to our own exporter: others complain loudly when their allocations fail.
+class FailNthBridge : public FailNthBuffer {
+  protected:
+    ModuleParameter bridge{"dma_buf_pfn/test_bridge_lenders", "1"};
+};
+
+INSTANTIATE_TEST_SUITE_P(Buffers, FailNthBridge, testing::ValuesIn(BUFFER_CASES), case_name);
+
+TEST_P(FailNthBridge, Register) {
+    std::unique_ptr<DmaBuf> buffer;
+    Mr mr;
+    report("register",
+           sweep(
+               [&] {
+                   mr = {};
+                   buffer.reset();
+                   buffer = std::make_unique<DmaBuf>(vram.alloc(spec()));
+               },
+               [&] { mr = Mr::dmabuf(gpu.pd, buffer->fd(), 0, SIZE, 0); },
+               [&](int error) {
+                   EXPECT_EQ(error ? 0U : 1U, vram.buf_info(buffer->fd()).attachments);
+                   const bool pinned = vram.buf_info(buffer->fd()).flags & PFN_VRAM_BUF_PINNED;
+                   EXPECT_EQ(error == 0, pinned) << "by a kernel mapping";
+                   if (!error) {
+                       EXPECT_EQ(PFN_MR_BACKEND_VMAP, query_mr(mr).backend);
+                   }
+               }),
+           4);
+}
+
 TEST_P(FailNthBuffer, FaultIn) {
     const DeviceMemory device(vram, gpu.pd, spec());
     const HostMemory local(peer.pd, SIZE);

@@ -52,8 +52,8 @@ std::string failures_in(const std::vector<std::string>& report) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Suites, Kunit,
-                         testing::Values("dma_buf_pfn_ranges", "dma_buf_pfn_rules", "ib_umem_pfn",
-                                         "pfn_dma"),
+                         testing::Values("dma_buf_pfn_ranges", "dma_buf_pfn_rules",
+                                         "dma_buf_pfn_bridge", "ib_umem_pfn", "pfn_dma"),
                          [](const auto& suite) { return suite.param; });
 
 TEST_P(Kunit, Passes) {

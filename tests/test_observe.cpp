@@ -78,6 +78,8 @@ TEST_F(Observe, ResourceShowsWhatAnMrIsAndHowItIs) {
     EXPECT_EQ("dynamic", mr.at("drv_mode"));
     EXPECT_EQ("present", mr.at("drv_state"));
     EXPECT_EQ("pfn", mr.at("drv_backend"));
+    EXPECT_EQ("exporter lends ranges", mr.at("drv_reason"));
+    EXPECT_EQ("pfn_vram", mr.at("drv_exporter"));
     EXPECT_EQ(1 * MIB / page_size(), mr.at("drv_ranges"));
     EXPECT_EQ(query_mr(device.mr).metadata_bytes, mr.at("drv_metadata_bytes"));
     EXPECT_EQ(inode(device.buffer.fd()), mr.at("drv_dmabuf"));
@@ -91,6 +93,19 @@ TEST_F(Observe, ResourceShowsWhatAnMrIsAndHowItIs) {
     vram.revoke(device.buffer.fd());
     mr = only_mr("-dd resource show mr", GPU_DEVICE);
     EXPECT_EQ("revoked", mr.at("drv_state"));
+}
+
+// Rule: B5
+TEST_F(Observe, ResourceShowsWhyThereIsABridge) {
+    const DeviceMemory device(gpu.pd, foreign_buffer(Exporter::SYSTEM_HEAP, 64 * KIB));
+    const Json mr = only_mr("-dd resource show mr", GPU_DEVICE);
+    EXPECT_EQ("pinned", mr.at("drv_mode"));
+    EXPECT_EQ("present", mr.at("drv_state"));
+    EXPECT_EQ("vmap", mr.at("drv_backend"));
+    EXPECT_EQ("exporter lends no ranges, maps for the kernel", mr.at("drv_reason"));
+    EXPECT_EQ("system", mr.at("drv_exporter"));
+    EXPECT_EQ(0, mr.at("drv_ranges"));
+    EXPECT_EQ(inode(device.buffer.fd()), mr.at("drv_dmabuf"));
 }
 
 TEST_F(Observe, ResourceShowsModeAndOffset) {
@@ -230,7 +245,6 @@ TEST_F(Observe, RefusalsSayWhy) {
     const DmaBuf read_only = vram.alloc({.size = size, .fd_flags = O_RDONLY | O_CLOEXEC});
     const DmaBuf revoked = vram.alloc({.size = size});
     vram.revoke(revoked.fd());
-    const Fd foreign = foreign_dmabuf(size);
     const Fd no_dmabuf(::open("/dev/null", O_RDWR | O_CLOEXEC));
     const Pd& pd = gpu.pd;
 
@@ -242,8 +256,6 @@ TEST_F(Observe, RefusalsSayWhy) {
     EXPECT_EQ("the dma-buf was exported read-only, the access flags write",
               reason(EACCES, pd, 0, read_only.fd(), size));
     EXPECT_EQ("the exporter has revoked the buffer", reason(ENODEV, pd, 0, revoked.fd(), size));
-    EXPECT_EQ("the dma-buf's exporter does not lend physical ranges",
-              reason(EOPNOTSUPP, pd, 0, foreign.get(), size));
     EXPECT_EQ("the file descriptor is not a dma-buf", reason(EINVAL, pd, 0, no_dmabuf.get(), size));
     EXPECT_EQ("the length is 0", reason(EINVAL, pd, 0, any.fd(), 0));
     EXPECT_EQ("the range ends beyond the end of the dma-buf",

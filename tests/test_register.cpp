@@ -164,11 +164,6 @@ TEST_F(Refuse, NotADmaBufIsEINVAL) {
     EXPECT_EQ(Errno{EINVAL}, Errno{reg_errno(vram.fd(), 0, page, 0)});
 }
 
-TEST_F(Refuse, DmaBufThatLendsNoPfnsIsEOPNOTSUPP) {
-    const Fd foreign = foreign_dmabuf(SIZE);
-    EXPECT_EQ(Errno{EOPNOTSUPP}, Errno{reg_errno(foreign.get(), 0, SIZE, 0)});
-}
-
 // Rule: T11
 TEST_F(Refuse, RevokedBufferIsENODEV) {
     vram.revoke(buffer.fd());

@@ -5,7 +5,7 @@
  *
  * This file has export, attach and map, move and revoke. ..._loan.c checks,
  * shares and searches lists of ranges; ..._helpers.c gives everybody else
- * sg_table, mmap and vmap.
+ * sg_table, mmap and vmap; ..._bridge.c attaches to exporters that do not lend.
  *
  * Identity: there is one static struct dma_buf_ops, and a dma-buf is pfn
  * capable if and only if it uses it.
@@ -417,6 +417,19 @@ static const struct dma_buf_attach_ops pfn_attach_ops = {
 	.invalidate_mappings = pfn_attach_invalidate,
 };
 
+static int pfn_attach_lender(struct dma_buf_pfn_attachment *a,
+			     struct dma_buf *dmabuf, struct device *dev)
+{
+	struct dma_buf_attachment *attach;
+	int err;
+
+	err = pfn_negotiate(dmabuf->priv, &a->mode);
+	if (err)
+		return err;
+	attach = dma_buf_dynamic_attach(dmabuf, dev, &pfn_attach_ops, a);
+	return PTR_ERR_OR_ZERO(attach);
+}
+
 /**
  * dma_buf_pfn_attach - become an importer
  * @dmabuf: the dma-buf; the caller keeps a reference until after detach
@@ -427,25 +440,19 @@ static const struct dma_buf_attach_ops pfn_attach_ops = {
  * @priv: for the importer
  *
  * Context: process context, reservation lock not held.
- * Return: the attachment; ERR_PTR(-EOPNOTSUPP) if the dma-buf does not lend
- * ranges or its exporter cannot promise what @mode needs, -EINVAL for an
- * unknown mode, -ENOMEM.
+ * Return: the attachment; ERR_PTR(-EOPNOTSUPP) if the exporter cannot promise
+ * what @mode needs, or the dma-buf does not lend ranges and @ops does not allow
+ * a bridge; -EINVAL for an unknown mode; -ENOMEM; with a bridge also -ENXIO if
+ * there is no way to the memory, -ENODEV if it has been revoked, -EBUSY if a
+ * device could not be looked at, -ERESTARTSYS, or what the exporter returned.
  */
 struct dma_buf_pfn_attachment *
 dma_buf_pfn_attach(struct dma_buf *dmabuf, struct device *dev,
 		   enum dma_buf_pfn_mode mode,
 		   const struct dma_buf_pfn_importer_ops *ops, void *priv)
 {
-	struct dma_buf_pfn *pfn = to_dma_buf_pfn(dmabuf);
 	struct dma_buf_pfn_attachment *a;
-	struct dma_buf_attachment *attach;
 	int err;
-
-	if (!pfn)
-		return ERR_PTR(-EOPNOTSUPP);
-	err = pfn_negotiate(pfn, &mode);
-	if (err)
-		return ERR_PTR(err);
 
 	a = kzalloc_obj(*a, GFP_KERNEL_ACCOUNT);
 	if (!a)
@@ -454,12 +461,16 @@ dma_buf_pfn_attach(struct dma_buf *dmabuf, struct device *dev,
 	a->ops = ops;
 	a->priv = priv;
 
-	attach = dma_buf_dynamic_attach(dmabuf, dev, &pfn_attach_ops, a);
-	if (IS_ERR(attach)) {
+	if (ops->allow_bridge && pfn_bridge_wanted(dmabuf))
+		err = pfn_bridge_attach(a, dmabuf, dev);
+	else if (dma_buf_is_pfn(dmabuf))
+		err = pfn_attach_lender(a, dmabuf, dev);
+	else
+		err = -EOPNOTSUPP;
+	if (err) {
 		kfree(a);
-		return ERR_CAST(attach);
+		return ERR_PTR(err);
 	}
-
 	return a;
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_attach, "DMA_BUF_PFN");
@@ -480,7 +491,10 @@ void dma_buf_pfn_detach(struct dma_buf_pfn_attachment *a)
 	dma_buf_pfn_unmap(a);
 	dma_resv_unlock(dmabuf->resv);
 
-	dma_buf_detach(dmabuf, a->attach);
+	if (a->bridge)
+		pfn_bridge_detach(a);
+	else
+		dma_buf_detach(dmabuf, a->attach);
 	kfree(a);
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_detach, "DMA_BUF_PFN");
@@ -494,6 +508,20 @@ static void pfn_hold_still(struct dma_buf_pfn *pfn, enum dma_buf_pfn_mode mode,
 		pfn->nr_pinned += delta;
 }
 
+static int pfn_map_lender(struct dma_buf_pfn_attachment *a)
+{
+	struct dma_buf_pfn *pfn = a->attach->dmabuf->priv;
+	struct pfn_loan *loan;
+
+	loan = pfn_loan_get(pfn);
+	if (IS_ERR(loan))
+		return PTR_ERR(loan);
+
+	pfn_hold_still(pfn, a->mode, 1);
+	a->loan = &loan->pub;
+	return 0;
+}
+
 /**
  * dma_buf_pfn_map - borrow the ranges
  * @a: the attachment, reservation lock of its dma-buf held
@@ -503,29 +531,23 @@ static void pfn_hold_still(struct dma_buf_pfn *pfn, enum dma_buf_pfn_mode mode,
  * Borrowing twice returns the same loan.
  *
  * Return: the loan; ERR_PTR(-ENODEV) if revoked, now or ever since @a was
- * attached, -ENOMEM, -EIO if the exporter
- * lent a list that makes no sense, or what the exporter returned.
+ * attached, -ENOMEM, -EIO if the exporter lent a list that makes no sense,
+ * -ETIMEDOUT if it does not finish a move, or what the exporter returned.
  */
 const struct dma_buf_pfn_loan *
 dma_buf_pfn_map(struct dma_buf_pfn_attachment *a)
 {
-	struct dma_buf_pfn *pfn = a->attach->dmabuf->priv;
-	struct pfn_loan *loan;
+	int err;
 
-	dma_resv_assert_held(pfn->dmabuf->resv);
+	dma_resv_assert_held(a->attach->dmabuf->resv);
 
 	if (a->loan)
 		return a->loan;
 	if (a->revoked)
 		return ERR_PTR(-ENODEV);
 
-	loan = pfn_loan_get(pfn);
-	if (IS_ERR(loan))
-		return ERR_CAST(loan);
-
-	pfn_hold_still(pfn, a->mode, 1);
-	a->loan = &loan->pub;
-	return a->loan;
+	err = a->bridge ? pfn_bridge_map(a) : pfn_map_lender(a);
+	return err ? ERR_PTR(err) : a->loan;
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_map, "DMA_BUF_PFN");
 
@@ -543,6 +565,10 @@ void dma_buf_pfn_unmap(struct dma_buf_pfn_attachment *a)
 
 	if (!a->loan)
 		return;
+	if (a->bridge) {
+		pfn_bridge_unmap(a);
+		return;
+	}
 
 	loan = container_of((struct dma_buf_pfn_loan *)a->loan,
 			    struct pfn_loan, pub);
@@ -561,7 +587,8 @@ EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_unmap, "DMA_BUF_PFN");
  *	block around @pgoff that one range holds at the same alignment, so that
  *	page tables can map it in one piece
  *
- * Return: 0; -EINVAL beyond the end; -ENXIO if nothing is mapped.
+ * Return: 0; -EINVAL beyond the end; -ENXIO if nothing is mapped, or mapped for
+ * the CPU only (%DMA_BUF_PFN_VMAP).
  */
 int dma_buf_pfn_lookup(struct dma_buf_pfn_attachment *a, pgoff_t pgoff,
 		       unsigned long *pfn, unsigned int *max_order)
@@ -574,7 +601,7 @@ int dma_buf_pfn_lookup(struct dma_buf_pfn_attachment *a, pgoff_t pgoff,
 
 	dma_resv_assert_held(a->attach->dmabuf->resv);
 
-	if (!a->loan)
+	if (!a->loan || !a->loan->lend.nr)
 		return -ENXIO;
 	if (pgoff >= a->loan->size >> PAGE_SHIFT)
 		return -EINVAL;
@@ -602,6 +629,22 @@ int dma_buf_pfn_lookup(struct dma_buf_pfn_attachment *a, pgoff_t pgoff,
 	return 0;
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_lookup, "DMA_BUF_PFN");
+
+/**
+ * dma_buf_pfn_attachment_bytes - kernel memory that an importer costs
+ * @a: the attachment
+ *
+ * That which is the importer's alone: not what exporters keep, nor page tables.
+ *
+ * Context: any; of a bridge, a rough figure unless the reservation lock is held.
+ */
+size_t dma_buf_pfn_attachment_bytes(const struct dma_buf_pfn_attachment *a)
+{
+	return kmalloc_size_roundup(sizeof(*a)) +
+	       kmalloc_size_roundup(sizeof(*a->attach)) +
+	       (a->bridge ? pfn_bridge_bytes(a) : 0);
+}
+EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_attachment_bytes, "DMA_BUF_PFN");
 
 /*
  * Of legacy importers, one that cannot be told about moves and revokes is only

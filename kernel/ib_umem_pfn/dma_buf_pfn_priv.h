@@ -72,6 +72,15 @@ void pfn_loan_drop_current(struct dma_buf_pfn *pfn);
 void *pfn_loan_kmap(struct pfn_loan *loan);
 pgprot_t pfn_lend_prot(const struct dma_buf_pfn_lend *lend, pgprot_t prot);
 
+/* dma_buf_pfn_bridge.c */
+bool pfn_bridge_wanted(const struct dma_buf *dmabuf);
+int pfn_bridge_attach(struct dma_buf_pfn_attachment *a, struct dma_buf *dmabuf,
+		      struct device *dev);
+void pfn_bridge_detach(struct dma_buf_pfn_attachment *a);
+int pfn_bridge_map(struct dma_buf_pfn_attachment *a);
+void pfn_bridge_unmap(struct dma_buf_pfn_attachment *a);
+size_t pfn_bridge_bytes(const struct dma_buf_pfn_attachment *a);
+
 /* dma_buf_pfn_helpers.c */
 struct sg_table *pfn_map_dma_buf(struct dma_buf_attachment *attach,
 				 enum dma_data_direction dir);

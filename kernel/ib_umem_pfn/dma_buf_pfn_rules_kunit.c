@@ -138,6 +138,9 @@ static void foreign_release(struct dma_buf *dmabuf)
 {
 }
 
+/* An importer that has use for ranges only. */
+static const struct dma_buf_pfn_importer_ops no_bridge_ops = {};
+
 static const struct dma_buf_ops foreign_ops = {
 	.map_dma_buf = foreign_map,
 	.unmap_dma_buf = foreign_unmap,
@@ -170,7 +173,8 @@ static void identity_test(struct kunit *test)
 							 fake_exporter_ops()));
 	KUNIT_EXPECT_TRUE(test, is_err(dma_buf_pfn_attach(foreign,
 							  fake_device(test),
-							  DYNAMIC, NULL, NULL),
+							  DYNAMIC,
+							  &no_bridge_ops, NULL),
 				       -EOPNOTSUPP));
 	__fput_sync(foreign->file);
 }

@@ -212,6 +212,12 @@ static void umem_invalidate(struct dma_buf_pfn_attachment *attach, bool revoked)
 }
 
 static const struct dma_buf_pfn_importer_ops umem_importer_ops = {
+	.allow_bridge = true,
+	.invalidate = umem_invalidate,
+};
+
+/* A bridge is no way for a device. */
+static const struct dma_buf_pfn_importer_ops umem_dma_importer_ops = {
 	.invalidate = umem_invalidate,
 };
 
@@ -258,6 +264,33 @@ static int umem_check_access(struct ib_umem_pfn_attr *attr,
 	return 0;
 }
 
+/* Why could we not attach? -ENXIO is between the bridge and us. */
+static int umem_attach_refused(const struct ib_umem_pfn *umem,
+			       struct ib_umem_pfn_attr *attr, int err)
+{
+	switch (err) {
+	case -EOPNOTSUPP:
+		if (umem->no_cpu && !dma_buf_is_pfn(umem->dmabuf))
+			return umem_refuse(attr, err,
+					   "the dma-buf's exporter does not lend physical ranges");
+		if (attr->mode == PFN_MR_MODE_PINNED)
+			return umem_refuse(attr, err,
+					   "the exporter may move or revoke the buffer and cannot pin it: no PINNED mode");
+		return umem_refuse(attr, err,
+				   "the exporter may move the buffer and cannot pin it: no REVOCABLE mode");
+	case -ENXIO:
+		return umem_refuse(attr, -EOPNOTSUPP,
+				   "the exporter lends no ranges, has no kernel mapping, and no PCI BAR of a device that we know");
+	case -EBUSY:
+		return umem_refuse(attr, err,
+				   "the device that may own the memory is just being bound, unbound or reset");
+	case -ENODEV:
+		return umem_refuse(attr, err,
+				   "the exporter has revoked the buffer");
+	}
+	return err;
+}
+
 static int umem_attach(struct ib_umem_pfn *umem, struct ib_umem_pfn_attr *attr)
 {
 	static const enum dma_buf_pfn_mode modes[] = {
@@ -266,27 +299,18 @@ static int umem_attach(struct ib_umem_pfn *umem, struct ib_umem_pfn_attr *attr)
 		[PFN_MR_MODE_REVOCABLE] = DMA_BUF_PFN_REVOCABLE,
 		[PFN_MR_MODE_DYNAMIC] = DMA_BUF_PFN_DYNAMIC,
 	};
-	static const char no_pinned[] =
-		"the exporter may move or revoke the buffer and cannot pin it: no PINNED mode";
-	static const char no_revocable[] =
-		"the exporter may move the buffer and cannot pin it: no REVOCABLE mode";
 	struct dma_buf_pfn_attachment *attach;
 
 	if (attr->mode >= ARRAY_SIZE(modes))
 		return umem_refuse(attr, -EINVAL, "there is no such mode");
-	if (!dma_buf_is_pfn(umem->dmabuf))
-		return umem_refuse(attr, -EOPNOTSUPP,
-				   "the dma-buf's exporter does not lend physical ranges");
 
 	attach = dma_buf_pfn_attach(umem->dmabuf, umem->dev,
-				    modes[attr->mode], &umem_importer_ops,
+				    modes[attr->mode],
+				    umem->no_cpu ? &umem_dma_importer_ops :
+						   &umem_importer_ops,
 				    umem);
-	if (attach == ERR_PTR(-EOPNOTSUPP))
-		return umem_refuse(attr, -EOPNOTSUPP,
-				   attr->mode == PFN_MR_MODE_PINNED ?
-				   no_pinned : no_revocable);
 	if (IS_ERR(attach))
-		return PTR_ERR(attach);
+		return umem_attach_refused(umem, attr, PTR_ERR(attach));
 	umem->attach = attach;
 	return 0;
 }
@@ -314,6 +338,9 @@ static int umem_map_first(struct ib_umem_pfn *umem,
 	if (err == -ENODEV)
 		return umem_refuse(attr, err,
 				   "the exporter has revoked the buffer");
+	if (err == -EOPNOTSUPP)
+		return umem_refuse(attr, err,
+				   "the exporter can neither lend the buffer nor map it for the kernel, or not pin it");
 	if (err == -EIO)
 		return umem_refuse(attr, err,
 				   "the exporter lent ranges that make no sense, see the kernel log");
@@ -417,8 +444,9 @@ out:
  *		asked for; unknown mode
  * -EACCES	the dma-buf was exported without the rights that @attr->access
  *		needs
- * -EOPNOTSUPP	the dma-buf does not lend ranges; its exporter cannot promise
+ * -EOPNOTSUPP	there is no way to the memory; its exporter cannot promise
  *		what @attr->mode needs; @attr->access wants paging or persistence
+ * -EBUSY	the device that may own it is just being bound, unbound or reset
  * -ENODEV	the dma-buf has been revoked
  * -ETIMEDOUT	the exporter did not finish moving it
  * -EINTR, -ERESTARTSYS	a signal
@@ -767,6 +795,12 @@ static void umem_copy_io(struct ib_umem_pfn *umem, u64 pos, void *buf,
 	}
 }
 
+/* An exporter's kernel mapping of RAM may be write-combining and not say so. */
+static bool umem_may_combine(const struct ib_umem_pfn *umem)
+{
+	return umem->loan->lend.kind == DMA_BUF_PFN_VMAP;
+}
+
 /* Memory that takes the io accessors, and no atomic instructions. */
 static bool umem_is_io(const struct ib_umem_pfn *umem)
 {
@@ -789,6 +823,8 @@ static void umem_copy(struct ib_umem_pfn *umem, u64 offset, void *buf,
 		memcpy(umem->kva + pos, buf, length);
 	else
 		memcpy(buf, umem->kva + pos, length);
+	if (to_umem && umem_may_combine(umem))
+		umem_drain_wc();
 }
 
 /**
@@ -870,7 +906,7 @@ static int umem_enter_word(struct ib_umem_pfn *umem, u64 offset)
 
 static void umem_leave_word(struct ib_umem_pfn *umem, bool read)
 {
-	if (umem_is_io(umem))
+	if (umem_is_io(umem) || umem_may_combine(umem))
 		umem_drain_wc();
 	umem_leave(umem);
 	atomic64_add(sizeof(u64), &umem->bytes_written);
@@ -1001,13 +1037,17 @@ void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info)
 		[DMA_BUF_PFN_REVOCABLE] = PFN_MR_MODE_REVOCABLE,
 		[DMA_BUF_PFN_DYNAMIC] = PFN_MR_MODE_DYNAMIC,
 	};
+	static const enum pfn_mr_backend backends[] = {
+		[DMA_BUF_PFN_BACKEND_RANGES] = PFN_MR_BACKEND_PFN,
+		[DMA_BUF_PFN_BACKEND_VMAP] = PFN_MR_BACKEND_VMAP,
+		[DMA_BUF_PFN_BACKEND_P2P] = PFN_MR_BACKEND_P2P,
+	};
 
 	*info = (struct pfn_mr_info) {
 		.mode = modes[umem->attach->mode],
-		.backend = PFN_MR_BACKEND_PFN,
+		.backend = backends[umem->attach->backend],
 		.metadata_bytes = kmalloc_size_roundup(sizeof(*umem)) +
-			kmalloc_size_roundup(sizeof(*umem->attach)) +
-			kmalloc_size_roundup(sizeof(*umem->attach->attach)),
+			dma_buf_pfn_attachment_bytes(umem->attach),
 		.faults = atomic64_read(&umem->faults),
 		.invalidations = atomic64_read(&umem->invalidations),
 		.prefetches = atomic64_read(&umem->prefetches),
@@ -1021,11 +1061,25 @@ void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info)
 	info->state = umem->state;
 	if (umem->state == PFN_MR_STATE_PRESENT) {
 		info->ranges = umem->loan->lend.nr;
-		info->mmio = umem->loan->lend.kind == DMA_BUF_PFN_MMIO;
+		info->mmio = umem->loan->lend.kind == DMA_BUF_PFN_MMIO ||
+			     (umem->loan->lend.kind == DMA_BUF_PFN_VMAP &&
+			      umem_is_io(umem));
 	}
 	up_read(&umem->lock);
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_query, "IB_UMEM_PFN");
+
+/**
+ * ib_umem_pfn_exporter - name of the exporter, as debugfs and fdinfo have it
+ * @umem: the umem
+ *
+ * Return: a string that lives as long as @umem.
+ */
+const char *ib_umem_pfn_exporter(const struct ib_umem_pfn *umem)
+{
+	return umem->dmabuf->exp_name;
+}
+EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_exporter, "IB_UMEM_PFN");
 
 MODULE_DESCRIPTION("RDMA memory regions on dma-bufs by physical ranges");
 MODULE_AUTHOR("umem-pfn");

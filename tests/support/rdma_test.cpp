@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 #include "support/rdma_test.hpp"
 
-#include <fcntl.h>
-#include <linux/udmabuf.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -48,24 +43,6 @@ void RdmaTest::reconnect(const QpSpec& spec) {
         }
     }
     connect(gpu.qp, peer.qp);
-}
-
-Fd foreign_dmabuf(std::uint64_t size) {
-    const Fd maker(::open("/dev/udmabuf", O_RDWR | O_CLOEXEC));
-    if (!maker)
-        throw_errno("open /dev/udmabuf");
-    const Fd memory(::memfd_create("foreign", MFD_ALLOW_SEALING | MFD_CLOEXEC));
-    if (!memory || ::ftruncate(memory.get(), static_cast<off_t>(size)) < 0 ||
-        ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK) < 0)
-        throw_errno("memfd for udmabuf");
-    udmabuf_create arg{.memfd = static_cast<std::uint32_t>(memory.get()),
-                       .flags = UDMABUF_FLAGS_CLOEXEC,
-                       .offset = 0,
-                       .size = size};
-    Fd dmabuf(::ioctl(maker.get(), UDMABUF_CREATE, &arg));
-    if (!dmabuf)
-        throw_errno("UDMABUF_CREATE");
-    return dmabuf;
 }
 
 testing::AssertionResult has_pattern(std::span<const std::byte> data, std::uint64_t seed,

@@ -9,6 +9,7 @@
 #include "common/raw_uverbs.hpp"
 #include "common/verbs.hpp"
 #include "common/vram.hpp"
+#include "support/foreign.hpp"
 
 #include <gtest/gtest.h>
 
@@ -67,7 +68,8 @@ struct HostMemory {
 struct BufferCase {
     const char* name;
     std::uint32_t placement;
-    bool fragmented; ///< every page a range of its own
+    bool fragmented;                        ///< every page a range of its own
+    Exporter exporter = Exporter::PFN_VRAM; ///< of another one, nothing of the above counts
 };
 
 inline void PrintTo(const BufferCase& c, std::ostream* out) {
@@ -81,6 +83,14 @@ inline constexpr BufferCase BUFFER_CASES[] = {
     {"SystemFragmented", PFN_VRAM_PLACEMENT_SYSTEM, true},
 };
 
+/// Buffers of exporters that know nothing of this project.
+inline constexpr BufferCase FOREIGN_CASES[] = {
+    {"SystemHeap", PFN_VRAM_PLACEMENT_SYSTEM, false, Exporter::SYSTEM_HEAP},
+    {"Udmabuf", PFN_VRAM_PLACEMENT_SYSTEM, false, Exporter::UDMABUF},
+    {"UdmabufOfHugePages", PFN_VRAM_PLACEMENT_SYSTEM, false, Exporter::UDMABUF_HUGE},
+    {"Vgem", PFN_VRAM_PLACEMENT_SYSTEM, false, Exporter::VGEM},
+};
+
 /// Name of a parametrised test after its buffer.
 inline std::string case_name(const testing::TestParamInfo<BufferCase>& info) {
     return info.param.name;
@@ -89,10 +99,12 @@ inline std::string case_name(const testing::TestParamInfo<BufferCase>& info) {
 /// A buffer of device memory, a CPU mapping of it, and an MR on all of it whose
 /// addresses start at 0.
 struct DeviceMemory {
+    DeviceMemory(const Pd& pd, DmaBuf dmabuf, unsigned access = FULL_ACCESS)
+        : buffer(std::move(dmabuf)), cpu(buffer.map()),
+          mr(Mr::dmabuf(pd, buffer.fd(), 0, buffer.size(), 0, access)) {}
     DeviceMemory(const VramDevice& vram, const Pd& pd, const BufferSpec& spec,
                  unsigned access = FULL_ACCESS)
-        : buffer(vram.alloc(spec)), cpu(buffer.map()),
-          mr(Mr::dmabuf(pd, buffer.fd(), 0, buffer.size(), 0, access)) {}
+        : DeviceMemory(pd, vram.alloc(spec), access) {}
 
     [[nodiscard]] std::span<std::byte> bytes() const { return cpu.bytes(); }
     [[nodiscard]] ibv_sge sge(std::uint64_t offset, std::size_t length) const {
@@ -130,10 +142,6 @@ class RdmaTest : public testing::Test {
     Endpoint gpu{GPU_DEVICE};
     Endpoint peer{PEER_DEVICE};
 };
-
-/// A dma-buf of @p size bytes from an exporter that knows nothing of this
-/// project (udmabuf). Throws if the kernel has none.
-Fd foreign_dmabuf(std::uint64_t size);
 
 /// All of @p data is the pattern of @p seed at @p position.
 testing::AssertionResult has_pattern(std::span<const std::byte> data, std::uint64_t seed,

@@ -23,6 +23,13 @@ class ShadowTest : public RdmaTest, public testing::WithParamInterface<BufferCas
                 .placement = GetParam().placement};
     }
 
+    /// A buffer of the exporter that the test is about.
+    [[nodiscard]] DmaBuf buffer(std::uint64_t size = SIZE) const {
+        if (GetParam().exporter != Exporter::PFN_VRAM)
+            return foreign_buffer(GetParam().exporter, size);
+        return vram.alloc(spec(size));
+    }
+
     ShadowTest() {
         fill_pattern(device.bytes(), 1);
         fill_pattern(host.bytes(), 2);
@@ -86,7 +93,7 @@ class ShadowTest : public RdmaTest, public testing::WithParamInterface<BufferCas
         return wc;
     }
 
-    DeviceMemory device{vram, gpu.pd, spec()};
+    DeviceMemory device{gpu.pd, buffer()};
     HostMemory host{peer.pd, SIZE};
     std::vector<std::byte> device_shadow;
     std::vector<std::byte> host_shadow;

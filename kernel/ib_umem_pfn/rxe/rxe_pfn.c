@@ -437,6 +437,33 @@ static const char *rxe_pfn_state_name(u32 state)
 	return "unknown";
 }
 
+static const char *rxe_pfn_backend_name(u32 backend)
+{
+	switch (backend) {
+	case PFN_MR_BACKEND_PFN:
+		return "pfn";
+	case PFN_MR_BACKEND_VMAP:
+		return "vmap";
+	case PFN_MR_BACKEND_P2P:
+		return "p2p";
+	}
+	return "unknown";
+}
+
+/* Why that one: what comes first in this order is taken. */
+static const char *rxe_pfn_backend_reason(u32 backend)
+{
+	switch (backend) {
+	case PFN_MR_BACKEND_PFN:
+		return "exporter lends ranges";
+	case PFN_MR_BACKEND_VMAP:
+		return "exporter lends no ranges, maps for the kernel";
+	case PFN_MR_BACKEND_P2P:
+		return "exporter lends no ranges, has no kernel mapping, tells bus addresses";
+	}
+	return "unknown";
+}
+
 /**
  * rxe_pfn_fill_res_mr_entry - &ib_device_ops.fill_res_mr_entry
  * @msg: netlink message of "rdma -dd resource show mr"
@@ -460,7 +487,12 @@ int rxe_pfn_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
 	if (rdma_nl_put_driver_string(msg, "mode", rxe_pfn_mode_name(info.mode)) ||
 	    rdma_nl_put_driver_string(msg, "state",
 				      rxe_pfn_state_name(info.state)) ||
-	    rdma_nl_put_driver_string(msg, "backend", "pfn") ||
+	    rdma_nl_put_driver_string(msg, "backend",
+				      rxe_pfn_backend_name(info.backend)) ||
+	    rdma_nl_put_driver_string(msg, "reason",
+				      rxe_pfn_backend_reason(info.backend)) ||
+	    rdma_nl_put_driver_string(msg, "exporter",
+				      ib_umem_pfn_exporter(mr->pfn)) ||
 	    rdma_nl_put_driver_u64(msg, "ranges", info.ranges) ||
 	    rdma_nl_put_driver_u64(msg, "metadata_bytes", info.metadata_bytes) ||
 	    rdma_nl_put_driver_u64(msg, "dmabuf", info.dmabuf_ino) ||

@@ -18,6 +18,9 @@
  * const list, it can see every importer and its mode, and whenever it must it
  * takes the list back and nothing touches the old memory from then on.
  *
+ * An importer that wants to may also attach to dma-bufs whose exporters have
+ * never heard of all this; a bridge then makes a loan of what they do offer.
+ *
  * The full contract, rule by rule, is docs/access-rules.md.
  */
 #ifndef _LINUX_DMA_BUF_PFN_H
@@ -67,16 +70,21 @@ enum dma_buf_pfn_mode {
  * @DMA_BUF_PFN_RAM: RAM with struct page and in the kernel's direct map
  * @DMA_BUF_PFN_RAM_NOPAGE: RAM without one of the two
  * @DMA_BUF_PFN_MMIO: device memory, for example a PCI BAR
+ * @DMA_BUF_PFN_VMAP: unknown: no ranges are lent, but a kernel mapping of the
+ *	whole buffer, see dma_buf_pfn_loan_kmap(). Only from a bridge, see
+ *	&dma_buf_pfn_importer_ops.allow_bridge.
  */
 enum dma_buf_pfn_kind {
 	DMA_BUF_PFN_RAM,
 	DMA_BUF_PFN_RAM_NOPAGE,
 	DMA_BUF_PFN_MMIO,
+	DMA_BUF_PFN_VMAP,
 };
 
 /**
  * enum dma_buf_pfn_caching - how a CPU has to map the ranges
- * @DMA_BUF_PFN_WB: write-back; the only choice for %DMA_BUF_PFN_RAM
+ * @DMA_BUF_PFN_WB: write-back; the only choice for %DMA_BUF_PFN_RAM. Of
+ *	%DMA_BUF_PFN_VMAP: ordinary loads and stores, however it is cached
  * @DMA_BUF_PFN_WC: write-combining
  * @DMA_BUF_PFN_UC: uncached
  */
@@ -190,11 +198,32 @@ struct dma_buf_pfn_loan {
 };
 
 struct dma_buf_pfn_attachment;
+struct pfn_bridge;
+
+/**
+ * enum dma_buf_pfn_backend - what a loan is made of
+ * @DMA_BUF_PFN_BACKEND_RANGES: the exporter lends its ranges
+ * @DMA_BUF_PFN_BACKEND_VMAP: the exporter knows nothing of ranges and maps the
+ *	buffer into the kernel's address space (&dma_buf_ops.vmap)
+ * @DMA_BUF_PFN_BACKEND_P2P: the exporter knows nothing of ranges, does not map
+ *	for the kernel, but tells PCI devices the bus addresses of a BAR
+ */
+enum dma_buf_pfn_backend {
+	DMA_BUF_PFN_BACKEND_RANGES,
+	DMA_BUF_PFN_BACKEND_VMAP,
+	DMA_BUF_PFN_BACKEND_P2P,
+};
 
 /**
  * struct dma_buf_pfn_importer_ops - what an importer has to write
  */
 struct dma_buf_pfn_importer_ops {
+	/**
+	 * @allow_bridge: dma-bufs whose exporters lend no ranges are welcome,
+	 * too. Loans may then be of kind %DMA_BUF_PFN_VMAP, for the CPU only.
+	 */
+	bool allow_bridge;
+
 	/**
 	 * @invalidate: give the loan back, now: when this returns, nothing may
 	 * touch the ranges any more and dma_buf_pfn_unmap() must have been
@@ -214,6 +243,8 @@ struct dma_buf_pfn_importer_ops {
  * @loan: what is borrowed now, or NULL; changes under the reservation lock
  * @revoked: was attached at a revoke and never gets another loan; changes under
  *	the reservation lock
+ * @backend: what its loans are made of
+ * @bridge: to an exporter that does not lend, or NULL
  */
 struct dma_buf_pfn_attachment {
 	struct dma_buf_attachment *attach;
@@ -222,6 +253,8 @@ struct dma_buf_pfn_attachment {
 	void *priv;
 	const struct dma_buf_pfn_loan *loan;
 	bool revoked;
+	enum dma_buf_pfn_backend backend;
+	struct pfn_bridge *bridge;
 };
 
 /* Importer's side */
@@ -239,5 +272,6 @@ int dma_buf_pfn_lookup(struct dma_buf_pfn_attachment *attach, pgoff_t pgoff,
 size_t dma_buf_pfn_loan_find(const struct dma_buf_pfn_loan *loan, u64 offset,
 			     u64 *start);
 void *dma_buf_pfn_loan_kmap(const struct dma_buf_pfn_loan *loan);
+size_t dma_buf_pfn_attachment_bytes(const struct dma_buf_pfn_attachment *attach);
 
 #endif /* _LINUX_DMA_BUF_PFN_H */

@@ -141,5 +141,6 @@ ib_umem_pfn_block_addr(const struct ib_umem_pfn_block_iter *biter)
 	     ib_umem_pfn_block_iter_next(__biter);)
 
 void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info);
+const char *ib_umem_pfn_exporter(const struct ib_umem_pfn *umem);
 
 #endif /* _RDMA_IB_UMEM_PFN_H */

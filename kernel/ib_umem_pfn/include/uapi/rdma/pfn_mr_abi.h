@@ -23,9 +23,14 @@ enum pfn_mr_state {
 	PFN_MR_STATE_REVOKED = 2,	/* for good */
 };
 
-/* How the device reaches the memory. */
+/* How the device reaches the memory, the first of these that there is. */
 enum pfn_mr_backend {
-	PFN_MR_BACKEND_PFN = 1,		/* physical ranges lent by the exporter */
+	/* the exporter lends its physical ranges */
+	PFN_MR_BACKEND_PFN = 1,
+	/* it doesn't, but maps the memory for the kernel (vmap) */
+	PFN_MR_BACKEND_VMAP = 2,
+	/* it does neither, but tells PCI devices the bus addresses of its BAR */
+	PFN_MR_BACKEND_P2P = 3,
 };
 
 /* struct pfn_mr_info - what PFN_MR_METHOD_QUERY returns. */
@@ -34,7 +39,9 @@ struct pfn_mr_info {
 	__u32 state;			/* enum pfn_mr_state */
 	__u32 backend;			/* enum pfn_mr_backend */
 	__u32 mmio;			/* 1: device memory, 0: RAM (if PRESENT) */
-	__aligned_u64 ranges;		/* of the whole dma-buf, 0 unless PRESENT */
+	__aligned_u64 ranges;		/* of the whole dma-buf; 0 unless PRESENT, and
+					 * with PFN_MR_BACKEND_VMAP
+					 */
 	__aligned_u64 metadata_bytes;	/* kernel memory this MR takes by itself */
 	__aligned_u64 faults;		/* maps on access after an invalidation */
 	__aligned_u64 invalidations;	/* times the exporter took the memory back */
