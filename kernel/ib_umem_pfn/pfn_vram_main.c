@@ -6,6 +6,7 @@
  *   this file		devices, their nodes, the ioctls
  *   pfn_vram_pci.c	VRAM that is a PCI BAR
  *   pfn_vram_mem.c	who has which physical memory; zeroing and copying it
+ *   pfn_vram_dmem.c	VRAM on the bill of a cgroup
  *   pfn_vram_buf.c	buffers: export, move, revoke, restore, unplug
  *   pfn_vram_quarantine.c	test aid: old memory that must not be touched
  *   pfn_vram_debugfs.c	all of it to be looked at
@@ -363,19 +364,28 @@ int pfn_vram_dev_register(struct pfn_vram_dev *dev, struct device *parent)
 		       XA_LIMIT(0, PFN_VRAM_MINORS - 1), GFP_KERNEL);
 	if (err)
 		goto out_unlock;
+	err = pfn_vram_dmem_register(dev);
+	if (err)
+		goto err_minor;
 
 	node = device_create(pfn_vram_class, parent,
 			     MKDEV(chrdev_major, dev->minor), NULL,
 			     "pfn_vram%u", dev->minor);
 	if (IS_ERR(node)) {
 		err = PTR_ERR(node);
-		xa_erase(&devs, dev->minor);
-		goto out_unlock;
+		goto err_dmem;
 	}
 
 	/* The slot is there, so this does not allocate. */
 	xa_store(&devs, dev->minor, dev, GFP_KERNEL);
 	pfn_vram_debugfs_add(dev);
+	mutex_unlock(&devs_lock);
+	return 0;
+
+err_dmem:
+	pfn_vram_dmem_unregister(dev);
+err_minor:
+	xa_erase(&devs, dev->minor);
 out_unlock:
 	mutex_unlock(&devs_lock);
 	return err;
@@ -395,6 +405,8 @@ out_unlock:
 void pfn_vram_dev_unplug(struct pfn_vram_dev *dev)
 {
 	pfn_vram_debugfs_remove(dev);
+	/* Before the minor, and with it the region's name, is free again. */
+	pfn_vram_dmem_unregister(dev);
 	mutex_lock(&devs_lock);
 	device_destroy(pfn_vram_class, MKDEV(chrdev_major, dev->minor));
 	xa_erase(&devs, dev->minor);

@@ -7,8 +7,8 @@
  * address, so that one allocator serves both. The host's RAM comes from the
  * page allocator, charged to the caller's memory cgroup; a range may be several
  * of its blocks, and the compound order of its pages tells them apart when they
- * go back, so nothing else has to be remembered. (Linux has a cgroup for device
- * memory, too, but our kernels are built without it.)
+ * go back, so nothing else has to be remembered. VRAM is charged to the caller's
+ * device memory cgroup, where there is such a thing (pfn_vram_dmem.c).
  *
  * Allocation is all or nothing, fails fast on what can never be had, gives up
  * on a fatal signal, and does not warn, since the sizes are users' choice.
@@ -314,6 +314,7 @@ static void mem_give_vram(struct pfn_vram_mem *mem)
 		if (!(i % 1024))
 			cond_resched();
 	}
+	pfn_vram_dmem_uncharge(mem);
 	if (atomic_dec_and_test(&dev->nr_vram))
 		wake_up_all(&dev->vram_idle);
 }
@@ -358,6 +359,9 @@ static int mem_take_vram_locked(struct pfn_vram_mem *mem, u64 size, u64 chunk)
 
 	if (size > gen_pool_avail(dev->pool))
 		return -ENOSPC;
+	err = pfn_vram_dmem_charge(mem, size);
+	if (err)
+		return err;
 
 	for (left = size; left; left -= len) {
 		if (fatal_signal_pending(current))
@@ -783,8 +787,9 @@ static int mem_fill(struct pfn_vram_mem *mem, u64 size, u64 chunk, bool zero)
  *
  * Context: process context, no locks held. Takes long for large sizes.
  * Return: the memory; ERR_PTR(-ENOSPC) if there is not enough VRAM (in one
- * piece), -ENOMEM if there is not enough RAM, -EINTR if the caller has to die,
- * -ENODEV if the device was unplugged.
+ * piece), or the caller's cgroup may not have so much of it, -ENOMEM if there
+ * is not enough RAM, -EINTR if the caller has to die, -ENODEV if the device was
+ * unplugged.
  */
 struct pfn_vram_mem *pfn_vram_mem_alloc(struct pfn_vram_dev *dev,
 					enum pfn_vram_placement where, u64 size,

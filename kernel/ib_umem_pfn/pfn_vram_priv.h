@@ -17,6 +17,8 @@
 
 struct dentry;
 struct device;
+struct dmem_cgroup_pool_state;
+struct dmem_cgroup_region;
 struct gen_pool;
 struct seq_file;
 
@@ -34,7 +36,8 @@ struct seq_file;
  * @provider: whose MMIO it is, or NULL; not to be used once @dead
  * @pool: the VRAM that is free, by physical address
  * @ram_blocks: the RAM behind @pool, empty for a BAR
- * @alloc_lock: one allocation at a time; freeing needs no lock
+ * @alloc_lock: one allocation at a time; freeing needs no lock. Protects @dmem
+ * @dmem: for cgroups that limit VRAM; NULL without them, or once unplugged
  * @io_lock: protects @io: held for reading while the CPU uses the mapping
  * @io: the kernel's mapping of a BAR; NULL once unplugged, and for RAM
  * @io_base: physical address behind @io
@@ -60,6 +63,7 @@ struct pfn_vram_dev {
 	struct gen_pool *pool;
 	struct list_head ram_blocks;
 	struct mutex alloc_lock;	/* see above */
+	struct dmem_cgroup_region *dmem;
 
 	struct rw_semaphore io_lock;
 	void __iomem *io;
@@ -85,6 +89,8 @@ struct pfn_vram_dev {
  * @vec: the ranges, in buffer order
  * @nr: number of ranges
  * @max: number of ranges @vec has room for
+ * @charge: which cgroup was charged, or NULL
+ * @charged: how much, bytes
  *
  * Constant from the moment pfn_vram_mem_alloc() returns it.
  */
@@ -95,6 +101,8 @@ struct pfn_vram_mem {
 	struct phys_vec *vec;
 	size_t nr;
 	size_t max;
+	struct dmem_cgroup_pool_state *charge;
+	u64 charged;
 };
 
 /* Is it behind an __iomem pointer? */
@@ -161,6 +169,12 @@ int pfn_vram_buf_restore(struct pfn_vram_buf *buf,
 int pfn_vram_buf_info(struct pfn_vram_buf *buf, struct pfn_vram_buf_info *arg);
 void pfn_vram_buf_remove_all(struct pfn_vram_dev *dev);
 bool pfn_vram_buf_show(struct pfn_vram_dev *dev, loff_t n, struct seq_file *m);
+
+/* pfn_vram_dmem.c */
+int pfn_vram_dmem_register(struct pfn_vram_dev *dev);
+void pfn_vram_dmem_unregister(struct pfn_vram_dev *dev);
+int pfn_vram_dmem_charge(struct pfn_vram_mem *mem, u64 size);
+void pfn_vram_dmem_uncharge(struct pfn_vram_mem *mem);
 
 /* pfn_vram_quarantine.c */
 struct pfn_vram_quarantine;

@@ -59,7 +59,8 @@ struct pfn_vram_dev_info {
  * possible; a power of two of at least a page makes every range exactly that
  * long (the last may be shorter) and scatters them on purpose.
  *
- * ENOSPC: not enough free VRAM (or none in one piece, see @chunk).
+ * ENOSPC: not enough free VRAM (or none in one piece, see @chunk), or it would be
+ * more than the caller's cgroup may have (dmem.max).
  * ENOMEM: not enough RAM.
  */
 struct pfn_vram_alloc {
