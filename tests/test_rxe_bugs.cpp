@@ -2,8 +2,8 @@
 //
 // Bugs of the stock soft-RoCE that our patch series fixes, a test for each, on
 // ordinary memory. A test fails without its patch: names of patches are in the
-// comments, the patches in kernel/ib_umem_pfn/rxe/patches. Some of the bugs kill
-// the kernel.
+// comments, the patches in kernel/ib_umem_pfn/rxe/patches, or provider/librxe. Some
+// of the bugs kill the kernel.
 #include "common/process.hpp"
 #include "support/long_run.hpp"
 #include "support/rdma_test.hpp"
@@ -194,6 +194,38 @@ TEST_F(RxeRequests, BadMemoryIsALocalProtectionError) {
         EXPECT_EQ(IBV_WC_LOC_PROT_ERR, complete(gpu));
         EXPECT_EQ(IBV_WC_REM_OP_ERR, complete(peer));
         reconnect();
+    }
+}
+
+// librxe-5-reset: forget a QP's completions when it is reset
+TEST_F(RxeRequests, ResetForgetsWhatHasCompleted) {
+    constexpr std::uint64_t MESSAGES = 8;
+    constexpr int ROUNDS = 40; // several times around the CQ
+    const auto reset = [](const Qp& qp) {
+        ibv_qp_attr attr{};
+        attr.qp_state = IBV_QPS_RESET;
+        return Errno{ibv_modify_qp(qp.get(), &attr, IBV_QP_STATE)};
+    };
+    Qp stays(gpu.context, gpu.pd, gpu.cq);
+    Qp its_peer(peer.context, peer.pd, peer.cq);
+    connect(stays, its_peer);
+    const HostMemory memory(gpu.pd, SIZE);
+    for (int round = 0; round < ROUNDS; round++) {
+        // rxe has told the receiver when it tells the sender.
+        for (std::uint64_t i = 0; i < MESSAGES; i++) {
+            gpu.qp.post_recv(100 + i, memory.sge(0, 8));
+            peer.qp.post_send(0, host.sge(0, 8));
+            ASSERT_EQ(IBV_WC_SUCCESS, complete(peer));
+            stays.post_recv(i, memory.sge(0, 8));
+            its_peer.post_send(0, host.sge(0, 8));
+            ASSERT_EQ(IBV_WC_SUCCESS, complete(peer));
+        }
+        ASSERT_EQ(Errno{0}, reset(gpu.qp));
+        for (std::uint64_t i = 0; i < MESSAGES; i++)
+            ASSERT_EQ(i, gpu.cq.wait().wr_id) << "round " << round;
+        ASSERT_FALSE(gpu.cq.poll());
+        ASSERT_EQ(Errno{0}, reset(peer.qp));
+        connect(gpu.qp, peer.qp);
     }
 }
 
