@@ -91,6 +91,7 @@ remove_stale_snapshots() {
 snapshot_build() {
 	mkdir -p "$SNAPSHOT/$KERNEL"
 	cp -al "$BUILD/$KERNEL/modroot" "$SNAPSHOT/$KERNEL/"
+	cp -al "$BUILD/$KERNEL/modules/linux/tools/testing/selftests" "$SNAPSHOT/$KERNEL/"
 	cp -al "$BUILD/user" "$SNAPSHOT/"
 	rm -rf "$SNAPSHOT/user/Testing"
 }
