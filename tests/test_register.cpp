@@ -7,6 +7,7 @@
 #include <fcntl.h>
 
 #include <array>
+#include <bit>
 #include <set>
 
 namespace pfn {
@@ -58,7 +59,11 @@ TEST_P(Register, InfoDescribesTheBuffer) {
     EXPECT_EQ(buf.ranges, info.ranges);
     if (GetParam().fragmented) {
         EXPECT_EQ(SIZE / page, info.ranges);
+        EXPECT_EQ(page, info.page_size);
     }
+    EXPECT_TRUE(std::has_single_bit(info.page_size));
+    EXPECT_LE(info.page_size, SIZE / buf.ranges);
+    EXPECT_EQ(1U, info.generation);
     const bool bar = vram.info().backend == PFN_VRAM_BACKEND_BAR;
     EXPECT_EQ(bar && GetParam().placement == PFN_VRAM_PLACEMENT_VRAM ? 1U : 0U, info.mmio);
     EXPECT_GT(info.metadata_bytes, 0U);

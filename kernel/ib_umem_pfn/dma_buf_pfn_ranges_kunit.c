@@ -127,6 +127,21 @@ KUNIT_ARRAY_PARAM(layouts, layouts, layout_desc);
 
 /* Finding a byte */
 
+/* The largest page that all of the ranges are made of, found by trying. */
+static u64 largest_page(const struct phys_vec *vec, size_t nr)
+{
+	u64 page = PAGE_SIZE;
+	size_t i;
+
+	for (;;) {
+		for (i = 0; i < nr; i++)
+			if (!IS_ALIGNED(vec[i].paddr, 2 * page) ||
+			    !IS_ALIGNED(vec[i].len, 2 * page))
+				return page;
+		page *= 2;
+	}
+}
+
 /*
  * Compares with going through the list from the start, at both ends of each
  * range and somewhere within.
@@ -149,6 +164,7 @@ static void find_test(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, loan->size, ex->dmabuf->size);
 	KUNIT_EXPECT_EQ(test, loan->stride, (u64)l->stride * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, loan->page_size, largest_page(vec, l->nr));
 	KUNIT_EXPECT_EQ(test, !!loan->skip, !l->stride && l->nr > 64);
 
 	for (i = 0; i < l->nr; i++) {

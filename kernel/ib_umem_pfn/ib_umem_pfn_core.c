@@ -81,6 +81,8 @@ static void umem_publish(struct ib_umem_pfn *umem, enum pfn_mr_state state,
 	/* Revoked is for good. */
 	if (umem->state != PFN_MR_STATE_REVOKED)
 		umem->state = state;
+	if (loan)
+		umem->generation++;
 	umem->loan = loan;
 	umem->kva = kva;
 	umem->hint = 0;
@@ -1059,11 +1061,13 @@ void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info)
 
 	down_read(&umem->lock);
 	info->state = umem->state;
+	info->generation = umem->generation;
 	if (umem->state == PFN_MR_STATE_PRESENT) {
 		info->ranges = umem->loan->lend.nr;
 		info->mmio = umem->loan->lend.kind == DMA_BUF_PFN_MMIO ||
 			     (umem->loan->lend.kind == DMA_BUF_PFN_VMAP &&
 			      umem_is_io(umem));
+		info->page_size = umem->loan->page_size;
 	}
 	up_read(&umem->lock);
 }

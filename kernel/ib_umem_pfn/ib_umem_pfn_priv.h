@@ -26,6 +26,7 @@ struct eventfd_ctx;
  * @state: ABSENT, PRESENT or REVOKED
  * @loan: the ranges, if PRESENT
  * @kva: the buffer's kernel mapping if PRESENT and not in the direct map
+ * @generation: times it became PRESENT
  * @hint: the range used last, see hint_pack(); only written as a whole, valid
  *	for the loan that was current when @lock was taken
  * @faults: times an access had to map
@@ -49,6 +50,7 @@ struct ib_umem_pfn {
 	enum pfn_mr_state state;
 	const struct dma_buf_pfn_loan *loan;
 	void *kva;
+	u64 generation;
 	u64 hint;
 
 	atomic64_t faults;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * pfn MRs on soft-RoCE: registration, the data path's access to their memory,
- * advise_mr, and what there is to ask: the query method and rdma netlink.
+ * advise_mr, and what there is to ask: the query methods and rdma netlink.
  * Everything about the memory itself is ib_umem_pfn's.
  *
  * All of the data path runs in rxe's work queue, or in the process that tears a
@@ -19,6 +19,17 @@
 
 #define UVERBS_MODULE_NAME rxe_pfn
 #include <rdma/uverbs_named_ioctl.h>
+
+/* What uverbs lets through when a dma-buf is registered ... */
+#define RXE_PFN_ACCESS_REG	(IB_ACCESS_LOCAL_WRITE | \
+				 IB_ACCESS_REMOTE_READ | \
+				 IB_ACCESS_REMOTE_WRITE | \
+				 IB_ACCESS_REMOTE_ATOMIC | \
+				 IB_ACCESS_RELAXED_ORDERING)
+/* ... and what a dma-buf can have at all. */
+#define RXE_PFN_ACCESS_REREG	(RXE_ACCESS_SUPPORTED_MR & \
+				 ~(IB_ACCESS_ON_DEMAND | \
+				   IB_ACCESS_FLUSH_PERSISTENT))
 
 static int rxe_pfn_get_attrs(struct uverbs_attr_bundle *attrs,
 			     struct ib_umem_pfn_attr *attr)
@@ -576,6 +587,35 @@ static int UVERBS_HANDLER(PFN_MR_METHOD_QUERY)(struct uverbs_attr_bundle *attrs)
 					     &info, sizeof(info));
 }
 
+static int UVERBS_HANDLER(PFN_DEVICE_METHOD_QUERY)(struct uverbs_attr_bundle *attrs)
+{
+	struct ib_ucontext *context = ib_uverbs_get_ucontext(attrs);
+	struct pfn_device_info info;
+
+	if (IS_ERR(context))
+		return PTR_ERR(context);
+
+	info = (struct pfn_device_info) {
+		.modes = BIT(PFN_MR_MODE_DEFAULT) | BIT(PFN_MR_MODE_PINNED) |
+			 BIT(PFN_MR_MODE_REVOCABLE) | BIT(PFN_MR_MODE_DYNAMIC),
+		.backends = BIT(PFN_MR_BACKEND_PFN),
+		.reg_access = RXE_PFN_ACCESS_REG,
+		.rereg_access = RXE_PFN_ACCESS_REREG,
+		.max_length = to_rdev(context->device)->attr.max_mr_size,
+	};
+	return uverbs_copy_to_struct_or_zero(attrs, PFN_DEVICE_ATTR_QUERY_INFO,
+					     &info, sizeof(info));
+}
+
+DECLARE_UVERBS_NAMED_METHOD(PFN_DEVICE_METHOD_QUERY,
+			    UVERBS_ATTR_PTR_OUT(PFN_DEVICE_ATTR_QUERY_INFO,
+						UVERBS_ATTR_STRUCT(struct pfn_device_info,
+								   max_length),
+						UA_MANDATORY));
+
+ADD_UVERBS_METHODS(rxe_pfn_device_methods, UVERBS_OBJECT_DEVICE,
+		   &UVERBS_METHOD(PFN_DEVICE_METHOD_QUERY));
+
 DECLARE_UVERBS_NAMED_METHOD(PFN_MR_METHOD_QUERY,
 			    UVERBS_ATTR_IDR(PFN_MR_ATTR_QUERY_HANDLE,
 					    UVERBS_OBJECT_MR,
@@ -618,6 +658,7 @@ ADD_UVERBS_ATTRIBUTES_SIMPLE(rxe_pfn_reg_mr_attrs,
 						 UA_OPTIONAL));
 
 const struct uapi_definition rxe_pfn_defs[] = {
+	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &rxe_pfn_device_methods),
 	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_MR, &rxe_pfn_mr_methods),
 	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_MR, &rxe_pfn_reg_attrs),
 	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_MR, &rxe_pfn_reg_mr_attrs),

@@ -185,6 +185,8 @@ void dma_buf_pfn_show_importers(struct dma_buf_pfn *pfn, struct seq_file *m);
  * @lend: what the exporter said
  * @size: bytes, the dma-buf's size
  * @stride: if not 0, every range but the last is this long
+ * @page_size: the largest power of two that the address and the length of every
+ *	range are a multiple of, bytes
  * @skip: byte offset at which every 64th range starts, or NULL if @stride says
  *	it all; 8 bytes for 64 ranges, once per placement however many importers
  *
@@ -194,6 +196,7 @@ struct dma_buf_pfn_loan {
 	struct dma_buf_pfn_lend lend;
 	u64 size;
 	u64 stride;
+	u64 page_size;
 	const u64 *skip;
 };
 

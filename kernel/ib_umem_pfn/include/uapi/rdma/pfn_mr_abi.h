@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-2-Clause) */
 /*
  * What a driver with pfn MRs adds to the uverbs ioctl interface: attributes on
- * the methods that register a dma-buf, and methods on UVERBS_OBJECT_MR.
+ * the methods that register a dma-buf, and methods on UVERBS_OBJECT_MR and
+ * UVERBS_OBJECT_DEVICE. Programs use libpfndv, which knows all of it.
  */
 #ifndef _UAPI_RDMA_PFN_MR_ABI_H
 #define _UAPI_RDMA_PFN_MR_ABI_H
@@ -50,6 +51,22 @@ struct pfn_mr_info {
 	__aligned_u64 bytes_written;	/* by RDMA into this MR */
 	__aligned_u64 dmabuf_ino;	/* inode of the dma-buf, as fdinfo has it */
 	__aligned_u64 offset;		/* of the MR in the dma-buf */
+	__aligned_u64 generation;	/* +1 each time it was mapped: while it is
+					 * the same, so are the ranges
+					 */
+	__aligned_u64 page_size;	/* largest that all ranges of the dma-buf
+					 * consist of, naturally aligned; bytes, 0
+					 * if not PRESENT or not known
+					 */
+};
+
+/* struct pfn_device_info - what PFN_DEVICE_METHOD_QUERY returns. */
+struct pfn_device_info {
+	__u32 modes;			/* 1 << enum pfn_mr_mode, each it knows */
+	__u32 backends;			/* 1 << enum pfn_mr_backend, likewise */
+	__u32 reg_access;		/* IB_ACCESS_* that registering takes ... */
+	__u32 rereg_access;		/* ... and that rereg_mr can give */
+	__aligned_u64 max_length;	/* of an MR, bytes */
 };
 
 /*
@@ -84,6 +101,15 @@ enum pfn_mr_methods {
 enum pfn_mr_attrs_query {
 	PFN_MR_ATTR_QUERY_HANDLE = (1U << UVERBS_ID_NS_SHIFT),	/* IDR, MR */
 	PFN_MR_ATTR_QUERY_INFO,		/* out, struct pfn_mr_info */
+};
+
+/* Methods on UVERBS_OBJECT_DEVICE. */
+enum pfn_device_methods {
+	PFN_DEVICE_METHOD_QUERY = (1U << UVERBS_ID_NS_SHIFT),
+};
+
+enum pfn_device_attrs_query {
+	PFN_DEVICE_ATTR_QUERY_INFO = (1U << UVERBS_ID_NS_SHIFT), /* out, struct pfn_device_info */
 };
 
 #endif /* _UAPI_RDMA_PFN_MR_ABI_H */
