@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Numbers of the kernel's, and of ours, by name. */
+#include <infiniband/pfndv.h>
+
+#include <rdma/pfn_mr_abi.h>
+
+/* They are the same, so nothing has to be translated. */
+_Static_assert(PFNDV_MODE_DEFAULT == (int)PFN_MR_MODE_DEFAULT, "mode");
+_Static_assert(PFNDV_MODE_PINNED == (int)PFN_MR_MODE_PINNED, "mode");
+_Static_assert(PFNDV_MODE_REVOCABLE == (int)PFN_MR_MODE_REVOCABLE, "mode");
+_Static_assert(PFNDV_MODE_DYNAMIC == (int)PFN_MR_MODE_DYNAMIC, "mode");
+_Static_assert(PFNDV_STATE_ABSENT == (int)PFN_MR_STATE_ABSENT, "state");
+_Static_assert(PFNDV_STATE_PRESENT == (int)PFN_MR_STATE_PRESENT, "state");
+_Static_assert(PFNDV_STATE_REVOKED == (int)PFN_MR_STATE_REVOKED, "state");
+_Static_assert(PFNDV_BACKEND_PFN == (int)PFN_MR_BACKEND_PFN, "backend");
+
+static const char UNKNOWN[] = "unknown";
+
+const char *pfndv_mode_str(uint32_t mode)
+{
+	switch (mode) {
+	case PFNDV_MODE_DEFAULT:
+		return "default";
+	case PFNDV_MODE_PINNED:
+		return "pinned";
+	case PFNDV_MODE_REVOCABLE:
+		return "revocable";
+	case PFNDV_MODE_DYNAMIC:
+		return "dynamic";
+	}
+	return UNKNOWN;
+}
+
+const char *pfndv_state_str(uint32_t state)
+{
+	switch (state) {
+	case PFNDV_STATE_ABSENT:
+		return "absent";
+	case PFNDV_STATE_PRESENT:
+		return "present";
+	case PFNDV_STATE_REVOKED:
+		return "revoked";
+	}
+	return UNKNOWN;
+}
+
+const char *pfndv_backend_str(uint32_t backend)
+{
+	switch (backend) {
+	case PFNDV_BACKEND_PFN:
+		return "pfn";
+	}
+	return UNKNOWN;
+}
