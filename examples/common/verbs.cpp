@@ -183,6 +183,13 @@ Mr Mr::import(const Pd& pd, std::uint32_t handle) {
     return mr;
 }
 
+pfndv_mr_attr Mr::query() const {
+    pfndv_mr_attr attr;
+    if (const int error = pfndv_query_mr(get(), &attr, sizeof(attr)))
+        throw_errno(error, pfndv_last_reason());
+    return attr;
+}
+
 void Mr::dereg() {
     if (const int err = ibv_dereg_mr(get()))
         throw_errno(err, "ibv_dereg_mr");

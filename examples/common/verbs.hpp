@@ -8,6 +8,7 @@
 
 #include "common/fd.hpp"
 
+#include <infiniband/pfndv.h>
 #include <infiniband/verbs.h>
 
 #include <array>
@@ -146,6 +147,8 @@ class Mr {
     [[nodiscard]] std::uint32_t lkey() const { return mr_->lkey; }
     [[nodiscard]] std::uint32_t rkey() const { return mr_->rkey; }
     [[nodiscard]] std::uint32_t handle() const { return mr_->handle; }
+    /// State and counters. EOPNOTSUPP if it is not on a dma-buf.
+    [[nodiscard]] pfndv_mr_attr query() const;
     /// Deregister now, and say if that fails.
     void dereg();
     /// ibv_rereg_mr() with @p flags; throws its errno.

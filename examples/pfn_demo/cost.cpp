@@ -2,7 +2,6 @@
 #include "pfn_demo/cost.hpp"
 
 #include "common/meminfo.hpp"
-#include "common/raw_uverbs.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -93,8 +92,8 @@ Cost measure_cost(const VramDevice& vram, const Pd& pd, std::uint64_t size) {
     for (Kind* kind : {&host, &one, &many})
         measure_slab(*kind, count);
 
-    const auto one_info = query_mr(one.make());
-    const auto many_info = query_mr(many.make());
+    const auto one_info = one.make().query();
+    const auto many_info = many.make().query();
     return {.host = row(host, size / page_size(), 0),
             .contiguous = row(one, one_info.ranges, one_info.metadata_bytes),
             .fragmented = row(many, many_info.ranges, many_info.metadata_bytes)};

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 #include "common/pattern.hpp"
 #include "common/process.hpp"
-#include "common/raw_uverbs.hpp"
 #include "common/vram.hpp"
 #include "pfn_demo/connection.hpp"
 #include "pfn_demo/cost.hpp"
@@ -102,7 +101,7 @@ class Gpu {
         Allocated answer{};
         for (std::size_t i = 0; i < BUFFERS; ++i) {
             answer.buffer.at(i) = vram_.buf_info(buffers_.at(i).dmabuf.fd());
-            answer.mr.at(i) = query_mr(buffers_.at(i).mr);
+            answer.mr.at(i) = buffers_.at(i).mr.query();
         }
         return answer;
     }
@@ -131,7 +130,7 @@ class Gpu {
     Moves moves() {
         Moves answer = mover_->stats();
         for (const Buffer& buffer : buffers_) {
-            const pfn_mr_info info = query_mr(buffer.mr);
+            const pfndv_mr_attr info = buffer.mr.query();
             answer.faults += info.faults;
             answer.invalidations += info.invalidations;
         }

@@ -9,7 +9,7 @@
 #include "common/verbs.hpp"
 
 #include <linux/pfn_vram.h>
-#include <rdma/pfn_mr_abi.h>
+#include <infiniband/pfndv.h>
 
 #include <array>
 #include <cstddef>
@@ -57,7 +57,7 @@ struct GpuOpened {
 
 struct Allocated {
     std::array<pfn_vram_buf_info, BUFFERS> buffer;
-    std::array<pfn_mr_info, BUFFERS> mr;
+    std::array<pfndv_mr_attr, BUFFERS> mr;
 };
 
 struct Sums {

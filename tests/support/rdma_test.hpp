@@ -6,7 +6,7 @@
 
 #include "common/error.hpp"
 #include "common/pattern.hpp"
-#include "common/raw_uverbs.hpp"
+#include "support/raw_uverbs.hpp"
 #include "common/verbs.hpp"
 #include "common/vram.hpp"
 #include "support/foreign.hpp"

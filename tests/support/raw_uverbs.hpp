@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //
-// The uverbs ioctls that libibverbs does not wrap: registering with a mode, and
-// asking an MR how it is. All of it works with the stock libibverbs:
-// ibv_context::cmd_fd and the ioctl are public.
+// The uverbs ioctls themselves, for tests of what the kernel does with them:
+// registering with a mode, asking an MR how it is. Programs use libpfndv.
 #pragma once
 
 #include "common/verbs.hpp"
@@ -25,6 +24,9 @@ pfn_mr_info query_mr(ibv_context* context, std::uint32_t handle);
 inline pfn_mr_info query_mr(const Mr& mr) {
     return query_mr(mr.get()->context, mr.handle());
 }
+
+/// How many MRs there are in the context, in the kernel.
+std::uint32_t count_mrs(ibv_context* context);
 
 /// Why a registration has failed: an errno, and the kernel's own words for it.
 class RegistrationError : public std::system_error {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-#include "common/raw_uverbs.hpp"
+#include "support/raw_uverbs.hpp"
 
 #include "common/error.hpp"
 
@@ -113,6 +113,17 @@ pfn_mr_info query_mr(ibv_context* context, std::uint32_t handle) {
     cmd.out(PFN_MR_ATTR_QUERY_INFO, info);
     cmd.execute(context, "PFN_MR_METHOD_QUERY");
     return info;
+}
+
+std::uint32_t count_mrs(ibv_context* context) {
+    std::array<std::uint32_t, 1024> handles{};
+    std::uint32_t count = 0;
+    Command cmd(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_INFO_HANDLES);
+    cmd.in_value(UVERBS_ATTR_INFO_OBJECT_ID, std::uint64_t{UVERBS_OBJECT_MR});
+    cmd.out(UVERBS_ATTR_INFO_TOTAL_HANDLES, count);
+    cmd.out(UVERBS_ATTR_INFO_HANDLES_LIST, handles);
+    cmd.execute(context, "UVERBS_METHOD_INFO_HANDLES");
+    return count;
 }
 
 ModeMr::ModeMr(const Pd& pd, std::uint32_t mode, int fd, std::uint64_t offset, std::uint64_t length,
