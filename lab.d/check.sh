@@ -16,10 +16,11 @@ check_locked() {
 		cd "$0"
 		shellcheck -x lab .ci/run lab.d/{guest-init,index-modules,machine,guest-bin/guest-{qmp,vram}} \
 			tests/lab/run-tests tests/lab/guest-checks.sh tests/rules/{check,selftest} \
+			tests/pfndv/{abi,installed} \
 			provider/librxe/build.sh' "$CLONE"
 	step "$log" "clang-format" in_root bash -euc '
 		cd "$0"
-		find examples tests -name "*.[ch]pp" -print0 |
+		find examples provider tests -name "*.[ch]pp" -print0 |
 			xargs -0 clang-format --dry-run -Werror' "$CLONE"
 	step "$log" "checkpatch and sparse" in_root \
 		make -C "$CLONE/kernel/ib_umem_pfn" -j"$(nproc)" --no-print-directory check \
