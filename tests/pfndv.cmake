@@ -62,4 +62,28 @@ if(UMEM_PFN_SANITIZERS)
   umem_pfn_sanitized(tsan guest test_pfndv_threads thread)
 endif()
 
+# As a user has it: installed somewhere, and programs built against that.
+set(first "${PROJECT_SOURCE_DIR}/examples/pfndv_first")
+set(installed "${CMAKE_CURRENT_BINARY_DIR}/pfndv-installed")
+add_custom_command(
+  OUTPUT "${installed}/done"
+  COMMAND "${CMAKE_COMMAND}" -E env "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}"
+          "${CMAKE_CURRENT_SOURCE_DIR}/pfndv/installed" "${PROJECT_BINARY_DIR}" "${first}"
+          "${installed}"
+  COMMAND "${CMAKE_COMMAND}" -E touch "${installed}/done"
+  DEPENDS pfndv pfndv/installed "${first}/register.c" "${first}/register.cpp"
+          "${first}/CMakeLists.txt" "${pfndv_dir}/infiniband/pfndv.h"
+          "${pfndv_dir}/infiniband/pfndv.hpp" "${pfndv_dir}/pfndv.pc.in"
+          "${pfndv_dir}/pfndv-config.cmake.in"
+  COMMENT "Building programs against the installed libpfndv"
+  VERBATIM)
+add_custom_target(pfndv_installed ALL DEPENDS "${installed}/done")
+
+foreach(language c cpp)
+  add_test(NAME pfndv_first.${language} COMMAND "${installed}/bin/pfndv_first_${language}")
+  set_tests_properties(pfndv_first.${language} PROPERTIES PASS_REGULAR_EXPRESSION
+    "dynamic, present, [0-9]+ ranges.*pinned, please: +the exporter may move")
+  list(APPEND guest_tests pfndv_first.${language})
+endforeach()
+
 set_tests_properties(${guest_tests} PROPERTIES LABELS guest TIMEOUT 900 RUN_SERIAL TRUE)
