@@ -92,7 +92,8 @@ TEST_F(PfndvDevice, SaysWhatItCan) {
     pfndv_device_attr attr{};
     ASSERT_EQ(0, pfndv_query_device(gpu.context.get(), &attr, sizeof(attr)));
     EXPECT_EQ(0xfU, attr.modes);
-    EXPECT_NE(0U, attr.backends & 1U << PFNDV_BACKEND_PFN);
+    EXPECT_EQ(1U << PFNDV_BACKEND_PFN | 1U << PFNDV_BACKEND_VMAP | 1U << PFNDV_BACKEND_P2P,
+              attr.backends);
     EXPECT_EQ(0U, attr.reg_access & ~attr.rereg_access) << "rereg takes all that reg does";
     EXPECT_GE(attr.max_length, std::uint64_t{1} << 40);
     // What it says it takes it takes; and nothing else.

@@ -304,6 +304,8 @@ TEST(Abi, NumbersAreAsReleased) {
     EXPECT_EQ(3, PFNDV_MODE_DYNAMIC);
     EXPECT_EQ(2, PFNDV_STATE_REVOKED);
     EXPECT_EQ(1, PFNDV_BACKEND_PFN);
+    EXPECT_EQ(2, PFNDV_BACKEND_VMAP);
+    EXPECT_EQ(3, PFNDV_BACKEND_P2P);
     EXPECT_EQ(1, PFNDV_DMABUF_MR_EVENTFD);
     EXPECT_EQ(7, PFNDV_PREFETCH_WRITE | PFNDV_PREFETCH_NO_WAIT | PFNDV_PREFETCH_ASYNC);
 }
@@ -315,8 +317,9 @@ TEST(Names, AreThoseOfRdmaResource) {
     const std::array states{"absent", "present", "revoked", "unknown"};
     for (std::uint32_t i = 0; i < states.size(); ++i)
         EXPECT_STREQ(states.at(i), pfndv_state_str(i));
-    EXPECT_STREQ("pfn", pfndv_backend_str(PFNDV_BACKEND_PFN));
-    EXPECT_STREQ("unknown", pfndv_backend_str(0));
+    const std::array backends{"unknown", "pfn", "vmap", "p2p", "unknown"};
+    for (std::uint32_t i = 0; i < backends.size(); ++i)
+        EXPECT_STREQ(backends.at(i), pfndv_backend_str(i));
     EXPECT_STREQ("unknown", pfndv_backend_str(~0U));
 }
 

@@ -13,6 +13,8 @@ _Static_assert(PFNDV_STATE_ABSENT == (int)PFN_MR_STATE_ABSENT, "state");
 _Static_assert(PFNDV_STATE_PRESENT == (int)PFN_MR_STATE_PRESENT, "state");
 _Static_assert(PFNDV_STATE_REVOKED == (int)PFN_MR_STATE_REVOKED, "state");
 _Static_assert(PFNDV_BACKEND_PFN == (int)PFN_MR_BACKEND_PFN, "backend");
+_Static_assert(PFNDV_BACKEND_VMAP == (int)PFN_MR_BACKEND_VMAP, "backend");
+_Static_assert(PFNDV_BACKEND_P2P == (int)PFN_MR_BACKEND_P2P, "backend");
 
 static const char UNKNOWN[] = "unknown";
 
@@ -49,6 +51,10 @@ const char *pfndv_backend_str(uint32_t backend)
 	switch (backend) {
 	case PFNDV_BACKEND_PFN:
 		return "pfn";
+	case PFNDV_BACKEND_VMAP:
+		return "vmap";
+	case PFNDV_BACKEND_P2P:
+		return "p2p";
 	}
 	return UNKNOWN;
 }

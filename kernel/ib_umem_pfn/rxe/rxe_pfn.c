@@ -598,7 +598,8 @@ static int UVERBS_HANDLER(PFN_DEVICE_METHOD_QUERY)(struct uverbs_attr_bundle *at
 	info = (struct pfn_device_info) {
 		.modes = BIT(PFN_MR_MODE_DEFAULT) | BIT(PFN_MR_MODE_PINNED) |
 			 BIT(PFN_MR_MODE_REVOCABLE) | BIT(PFN_MR_MODE_DYNAMIC),
-		.backends = BIT(PFN_MR_BACKEND_PFN),
+		.backends = BIT(PFN_MR_BACKEND_PFN) |
+			    BIT(PFN_MR_BACKEND_VMAP) | BIT(PFN_MR_BACKEND_P2P),
 		.reg_access = RXE_PFN_ACCESS_REG,
 		.rereg_access = RXE_PFN_ACCESS_REREG,
 		.max_length = to_rdev(context->device)->attr.max_mr_size,

@@ -42,7 +42,9 @@ enum pfndv_state {
 
 /** How the device reaches the memory. More may be added: see pfndv_backend_str(). */
 enum pfndv_backend {
-	PFNDV_BACKEND_PFN = 1, /**< physical ranges lent by the exporter */
+	PFNDV_BACKEND_PFN = 1,	/**< physical ranges lent by the exporter */
+	PFNDV_BACKEND_VMAP = 2, /**< a kernel mapping that the exporter makes */
+	PFNDV_BACKEND_P2P = 3,	/**< bus addresses of the exporter's PCI memory */
 };
 
 /** What a device supports. */
