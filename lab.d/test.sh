@@ -35,9 +35,7 @@ cmd_test() { # [REGEX]
 			ctest --test-dir /lab/build/user --output-on-failure ${options:+-L dma} \
 			${regex:+-R "$regex"}
 	done
-	if [[ ! -x $CLONE/tests/upstream/compare ]]; then
-		:
-	elif [[ $regex == upstream || -z $regex${OPT[quick]}${OPT[kernel]}${OPT[vram]} ]]; then
+	if [[ $regex == upstream || -z $regex${OPT[quick]}${OPT[kernel]}${OPT[vram]} ]]; then
 		run_guest_lane upstream "${OPT[kernel]:-$(installed_series | head -n 1)}" "${OPT[vram]:-64}" -- \
 			tests/upstream/compare
 	fi
