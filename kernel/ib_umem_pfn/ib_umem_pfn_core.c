@@ -512,25 +512,31 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_release, "IB_UMEM_PFN");
  *
  * For rereg_mr. On success the umem allows what @access needs.
  *
+ * Context: process context, may sleep; reservation lock not held.
  * Return: 0; -EACCES if the dma-buf was exported without the rights;
  * -EOPNOTSUPP for rights that need persistent memory or paging by the MMU; -EBUSY
- * if a device has it mapped without the rights.
+ * if a device has it mapped with other rights.
  */
 int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access)
 {
 	bool writable = ib_access_writable(access);
+	int err = 0;
 
 	if (access & (IB_ACCESS_ON_DEMAND | IB_ACCESS_FLUSH_PERSISTENT))
 		return -EOPNOTSUPP;
 	if (!umem_file_allows(umem->dmabuf, writable))
 		return -EACCES;
-	if (writable != umem->writable && !list_empty_careful(&umem->dma_maps))
-		return -EBUSY;
 
-	down_write(&umem->lock);
-	umem->writable = writable;
-	up_write(&umem->lock);
-	return 0;
+	dma_resv_lock(umem->dmabuf->resv, NULL);
+	if (writable != umem->writable && !list_empty(&umem->dma_maps)) {
+		err = -EBUSY;
+	} else {
+		down_write(&umem->lock);
+		umem->writable = writable;
+		up_write(&umem->lock);
+	}
+	dma_resv_unlock(umem->dmabuf->resv);
+	return err;
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_change_access, "IB_UMEM_PFN");
 
