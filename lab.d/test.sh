@@ -82,17 +82,18 @@ guest_lanes() {
 # once more, since it is another machine: with an IOMMU, or with another way, or
 # none, from the device to the VRAM.
 dma_lanes() {
-	local series all=() newest
+	local series all=()
 	if [[ -n ${OPT[quick]}${OPT[vram]}${OPT[iommu]} ]]; then return; fi
 	mapfile -t all < <(installed_series)
-	newest=${OPT[kernel]:-${all[0]}}
-	for series in "$newest" debug; do
-		if [[ $series == debug && -n ${OPT[kernel]} ]]; then continue; fi
+	all=("${all[0]}" debug)
+	if [[ -n ${OPT[kernel]} ]]; then all=("${OPT[kernel]}"); fi
+	for series in "${all[@]}"; do
 		echo "$series-iommu $series 64 --iommu"
 	done
-	echo "$newest-switch $newest 64 --p2p switch"
-	echo "$newest-switch-iommu $newest 64 --p2p switch --iommu"
-	echo "$newest-no-p2p $newest 64 --p2p none"
+	series=${all[0]}
+	echo "$series-switch $series 64 --p2p switch"
+	echo "$series-switch-iommu $series 64 --p2p switch --iommu"
+	echo "$series-no-p2p $series 64 --p2p none"
 }
 
 count_guest_tests() { # REGEX CTEST_OPTION...
