@@ -20,7 +20,6 @@
 #include <linux/dma-resv.h>
 #include <linux/export.h>
 #include <linux/log2.h>
-#include <linux/math.h>
 #include <linux/overflow.h>
 
 #include "ib_umem_pfn_priv.h"
@@ -206,7 +205,7 @@ size_t ib_umem_pfn_num_blocks(const struct pfn_dma_map *map,
 	/* With a good block size DMA address and iova agree below it. */
 	u64 in_block = pfn_dma_map_addr(map, 0, NULL) & (pgsz - 1);
 
-	return DIV_ROUND_UP_ULL(in_block + map->length, pgsz);
+	return ((in_block + map->length - 1) >> __ffs(pgsz)) + 1;
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_num_blocks, "IB_UMEM_PFN");
 
