@@ -220,6 +220,24 @@ TEST_P(PfndvMr, PrefetchSparesTheFault) {
     EXPECT_EQ(0U, query(mr.get()).faults);
 }
 
+class PfndvForeign : public PfndvTest {};
+
+TEST_F(PfndvForeign, MrOnADmaBufThatIsNotLent) {
+    const DmaBuf buffer = udmabuf(sealed_memfd(SIZE), SIZE);
+    const auto mr = reg(gpu.pd, all_of(buffer));
+    const auto attr = query(mr.get());
+    EXPECT_EQ(PFNDV_BACKEND_VMAP, static_cast<pfndv_backend>(attr.backend));
+    EXPECT_EQ(0U, attr.ranges);
+    EXPECT_EQ(0U, attr.page_size);
+    EXPECT_EQ(1U, attr.generation);
+    pfndv_device_attr device{};
+    ASSERT_EQ(0, pfndv_query_device(gpu.context.get(), &device, sizeof(device)));
+    EXPECT_NE(0U, device.backends & 1U << attr.backend);
+    fill_pattern(host.bytes(), 4);
+    write(host.sge(0, SIZE), {.address = 0, .rkey = mr->rkey});
+    EXPECT_TRUE(has_pattern(buffer.map().bytes(), 4));
+}
+
 // What libibverbs makes of it.
 
 class PfndvBeside : public PfndvTest {

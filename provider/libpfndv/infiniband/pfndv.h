@@ -81,7 +81,7 @@ struct pfndv_mr_attr {
 	uint32_t state;	    /**< enum pfndv_state */
 	uint32_t backend;   /**< enum pfndv_backend */
 	uint32_t mmio;	    /**< 1: device memory, 0: RAM, or not PRESENT */
-	uint64_t ranges;    /**< of the whole dma-buf; 0 unless PRESENT */
+	uint64_t ranges;    /**< of the whole dma-buf; 0 unless PRESENT, and with VMAP */
 	uint64_t page_size; /**< largest that all ranges consist of, bytes; 0 unless PRESENT and known */
 	uint64_t metadata_bytes; /**< kernel memory that it takes by itself */
 	uint64_t faults;	 /**< times an access had to map it */
