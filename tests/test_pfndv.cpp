@@ -338,8 +338,6 @@ TEST_F(PfndvBeside, NeedsNoLockedMemory) {
             return 2; // then this test shows nothing
         auto attr = all_of(buffer);
         ibv_mr* mr = pfndv_reg_dmabuf_mr(gpu.pd.get(), &attr, sizeof(attr));
-        if (!mr)
-            std::fprintf(stderr, "%s\n", pfndv_last_reason());
         return mr && ibv_dereg_mr(mr) == 0 ? 0 : 3;
     });
     EXPECT_EQ(FINE, child.wait(PATIENCE));
@@ -365,7 +363,7 @@ TEST_F(PfndvModes, AreAgreedOn) {
 
 TEST_F(PfndvModes, EventfdTellsOfARevoke) {
     const auto buffer = vram.alloc({.size = SIZE});
-    Fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    const Fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     auto attr = all_of(buffer);
     attr.comp_mask = PFNDV_DMABUF_MR_EVENTFD;
     attr.eventfd = event.get();
@@ -462,7 +460,7 @@ TEST_F(PfndvErrors, DomainThatIsNone) {
 }
 
 TEST_F(PfndvErrors, Queries) {
-    pfndv_mr_attr attr;
+    pfndv_mr_attr attr{};
     EXPECT_EQ(Errno{EOPNOTSUPP}, Errno{pfndv_query_mr(host.mr.get(), &attr, sizeof(attr))});
     EXPECT_STREQ("the memory region is not on a dma-buf", pfndv_last_reason());
     ibv_mr none{};
