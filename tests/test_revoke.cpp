@@ -187,7 +187,7 @@ TEST_P(Revoke, EveryMrOnTheBufferFails) {
 TEST_P(Revoke, NewOwnerOfTheMemoryIsNotTouched) {
     // The memory goes to somebody else at once; writes with the old key, under
     // way during the revoke, must not reach it.
-    const ModuleParameter delay("ib_umem_pfn/test_access_delay_us", "2000");
+    const ModuleParameter delay("ib_umem_pfn/test_access_delay_us", "5000");
     const auto free = vram.info().vram_free;
     for (int round = 0; round < 4; ++round) {
         auto victim = vram.alloc({.size = SIZE});
@@ -197,14 +197,18 @@ TEST_P(Revoke, NewOwnerOfTheMemoryIsNotTouched) {
         const ibv_wc first = peer.cq.wait(); // now they are really flowing
         ASSERT_EQ(IBV_WC_SUCCESS, first.status);
         vram.revoke(victim.fd());
-        // take all there is, so the old place is in it
-        const auto next = vram.alloc({.size = vram.info().vram_free, .chunk = page_chunk()});
-        const Mapping cpu(next.fd(), next.size());
+        // The first place that is large enough is the old one; to zero no more than
+        // that takes less than a write under way. Then all the rest, to be sure.
+        const auto next = vram.alloc({.size = SIZE});
+        const auto rest = vram.alloc({.size = vram.info().vram_free, .chunk = page_chunk()});
+        const Mapping cpu = next.map();
+        const Mapping cpu_rest = rest.map();
         ibv_wc_status last = IBV_WC_SUCCESS;
         for (int i = 1; i < 8; ++i)
             last = complete(peer);
         EXPECT_NE(IBV_WC_SUCCESS, last) << "the revoke came too late to prove anything";
         ASSERT_TRUE(all_zero(cpu.bytes())) << "round " << round;
+        ASSERT_TRUE(all_zero(cpu_rest.bytes())) << "round " << round;
         reconnect();
         fill_pattern(host.bytes(), 100 + round);
     }
