@@ -11,6 +11,7 @@
 #include "support/debug_kernel.hpp"
 #include "support/environment.hpp"
 #include "support/long_run.hpp"
+#include "support/modules.hpp"
 
 #include <chrono>
 #include <cinttypes>
@@ -45,6 +46,9 @@ class Fuzz : public testing::Test {
     void check_rest();
     void print_counts() const;
 
+    // Windows that others have a chance to come into.
+    ModuleParameter slow_copy_{"pfn_vram/copy_delay_ms", "4"};
+    ModuleParameter slow_access_{"ib_umem_pfn/test_access_delay_us", "100"};
     std::unique_ptr<World> world_;
     std::vector<std::unique_ptr<Actor>> actors_;
 };

@@ -24,7 +24,7 @@ constexpr std::uint64_t SIZE = (QPS + 1) * Traffic::AREA; ///< the last one is f
 constexpr std::uint32_t VRAM = PFN_VRAM_PLACEMENT_VRAM;
 constexpr std::uint32_t SYSTEM = PFN_VRAM_PLACEMENT_SYSTEM;
 /// A move takes 10 ms or more: the exporter waits before it looks.
-const unsigned MOVES = long_run() ? 20000 : debug_kernel() ? 60 : 250;
+const unsigned MOVES = long_run() ? 20000 : debug_kernel() ? 40 : 250;
 
 /// What the exporter has found so far.
 struct Findings {
