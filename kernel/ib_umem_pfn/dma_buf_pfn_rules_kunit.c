@@ -192,7 +192,8 @@ static void negotiation_test(struct kunit *test)
 	for (asked = 0; asked < ARRAY_SIZE(c->agreed); asked++) {
 		struct dma_buf_pfn_attachment *a;
 
-		a = dma_buf_pfn_attach(ex->dmabuf, dev, asked, NULL, NULL);
+		a = dma_buf_pfn_attach(ex->dmabuf, dev, asked, &no_bridge_ops,
+				       NULL);
 		if (c->agreed[asked] == REFUSED) {
 			KUNIT_EXPECT_TRUE(test, is_err(a, -EOPNOTSUPP));
 			if (!IS_ERR(a))
@@ -209,7 +210,8 @@ static void negotiation_test(struct kunit *test)
 	}
 	KUNIT_EXPECT_TRUE(test,
 			  is_err(dma_buf_pfn_attach(ex->dmabuf, dev,
-						    DYNAMIC + 1, NULL, NULL),
+						    DYNAMIC + 1,
+						    &no_bridge_ops, NULL),
 				 -EINVAL));
 	KUNIT_EXPECT_EQ(test, fake_nr_attachments(ex), 0);
 	KUNIT_EXPECT_EQ(test, ex->maps, 0);
