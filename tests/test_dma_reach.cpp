@@ -3,6 +3,7 @@
 // Devices that do not reach everything: refused with the reason, never helped with
 // a bounce buffer. And what the IOMMU's mode makes of it.
 #include "common/process.hpp"
+#include "support/debug_kernel.hpp"
 #include "support/dma_test.hpp"
 
 #include <filesystem>
@@ -171,7 +172,9 @@ TEST_F(DmaReach, ComparisonOfTheTwoWays) {
     EXPECT_GT(c.pfn.map_ns, 0U);
     EXPECT_GT(c.sg.unmap_ns, 0U);
     EXPECT_LT(c.pfn.bytes, 2048U);
-    EXPECT_GT(c.sg.bytes, 1024 * 32U);
+    if (!debug_kernel()) { // which hides the pages of a scatterlist from importers
+        EXPECT_GT(c.sg.bytes, 1024 * 32U);
+    }
     EXPECT_EQ(0U, vram.buf_info(buffer.fd()).attachments);
     EXPECT_ERRNO(EINVAL, (void)edu->compare(buffer.fd(), buffer.fd(), 0));
     EXPECT_ERRNO(EBADF, (void)edu->compare(-1, buffer.fd(), 1));
