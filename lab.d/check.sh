@@ -21,7 +21,7 @@ check_locked() {
 			provider/librxe/build.sh' "$CLONE"
 	step "$log" "clang-format" in_root bash -euc '
 		cd "$0"
-		find examples provider tests -name "*.[ch]pp" -print0 |
+		find examples perf provider tests -name "*.[ch]pp" -print0 |
 			xargs -0 clang-format --dry-run -Werror' "$CLONE"
 	step "$log" "checkpatch and sparse" in_root \
 		make -C "$CLONE/kernel/ib_umem_pfn" -j"$(nproc)" --no-print-directory check \
@@ -32,5 +32,5 @@ check_locked() {
 		CXX=g++-14 cmake -S "$0" -B /lab/build/check -G Ninja \
 			-DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON -DUMEM_PFN_SANITIZERS=OFF
 		exec "$@"' "$CLONE" run-clang-tidy -quiet \
-		-p /lab/build/check -j "$(nproc)" -warnings-as-errors='*' "^$CLONE/(examples|tests)/"
+		-p /lab/build/check -j "$(nproc)" -warnings-as-errors='*' "^$CLONE/(examples|perf|tests)/"
 }
