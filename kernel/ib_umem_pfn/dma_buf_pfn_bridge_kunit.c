@@ -85,9 +85,14 @@ static int stranger_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	dma_resv_assert_held(dmabuf->resv);
 	if (s->vmap_err)
 		return s->vmap_err;
-	if (s->fence)
+	if (s->fence) {
+		int err = dma_resv_reserve_fences(dmabuf->resv, 1);
+
+		if (err)
+			return err;
 		dma_resv_add_fence(dmabuf->resv, s->fence,
 				   DMA_RESV_USAGE_KERNEL);
+	}
 	s->vmaps++;
 	iosys_map_set_vaddr(map, s->place[s->now]);
 	return 0;
@@ -568,10 +573,7 @@ static void umem_waits_for_the_data_test(struct kunit *test)
 			 dma_fence_context_alloc(1), 1);
 	late->s = s;
 	INIT_DELAYED_WORK(&late->work, late_work);
-	dma_resv_lock(s->dmabuf->resv, NULL);
-	KUNIT_EXPECT_EQ(test, 0, dma_resv_reserve_fences(s->dmabuf->resv, 1));
 	s->fence = late->fence;
-	dma_resv_unlock(s->dmabuf->resv);
 	schedule_delayed_work(&late->work, HZ / 2);
 
 	KUNIT_EXPECT_EQ(test, 0, ib_umem_pfn_copy_from(umem, 0, &seen, 1));
