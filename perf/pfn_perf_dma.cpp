@@ -51,8 +51,10 @@ std::string time_text(std::uint64_t ns) {
 
 /// How many times cheaper ours is; below 1 it is dearer.
 std::string ratio_text(std::uint64_t sg, std::uint64_t ours) {
-    return ours == 0 ? "-"
-                     : std::format("{:.2f}", static_cast<double>(sg) / static_cast<double>(ours));
+    if (ours == 0)
+        return "-";
+    const double ratio = static_cast<double>(sg) / static_cast<double>(ours);
+    return std::format("{:.{}f}", ratio, ratio < 100 ? 2 : 0);
 }
 
 std::string error_text(int error) {
