@@ -902,8 +902,9 @@ bool pfn_vram_buf_show(struct pfn_vram_dev *dev, loff_t n, struct seq_file *m)
 	dentry = buf->dentry;
 	resv = buf->dmabuf->resv;
 	dma_resv_lock(resv, NULL);
-	seq_printf(m, "dmabuf %lu: %zu bytes, %s, %zu ranges, generation %llu, can%s%s%s%s%s%s\n",
-		   d_inode(dentry)->i_ino, buf->dmabuf->size, buf_place(buf),
+	seq_printf(m, "dmabuf %llu: %zu bytes, %s, %zu ranges, generation %llu, can%s%s%s%s%s%s\n",
+		   (u64)d_inode(dentry)->i_ino,
+		   buf->dmabuf->size, buf_place(buf),
 		   buf->mem ? buf->mem->nr : 0, buf->generation,
 		   buf->caps & PFN_VRAM_CAP_PIN ? " pin" : "",
 		   buf->caps & PFN_VRAM_CAP_MOVE ? " move" : "",
