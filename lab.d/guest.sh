@@ -272,7 +272,7 @@ run_machine() { # ACCEL TIMEOUT
 
 	for ((tries = 1; ; tries++)); do
 		run_machine_once "$2"
-		[[ $ENDED == silence ]] && ((tries < BOOT_TRIES)) || break
+		if [[ $ENDED != silence ]] || ((tries == BOOT_TRIES)); then break; fi
 		say "the guest's kernel hung while it booted; starting another one"
 		mv "$GUEST_LOG" "$RUN/kernel-hung-$tries.log"
 		: >"$GUEST_LOG"

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 # shellcheck shell=bash
 #
-# ./lab test: first the lab's own tests, then the tests of everything else, in
-# one guest per lane. A lane is a kernel with or without a memory BAR, or the
-# comparison with what upstream's own tests say of the stock rxe.
+# ./lab test: the lab's own tests, and the tests of everything else in one guest
+# per lane, two lanes at a time. A lane is a kernel with or without a memory BAR, a
+# machine on which DMA takes another way, or the comparison with what upstream's own
+# tests say of the stock rxe.
 
 TEST_LOGS=$LOGS/tests
 
 cmd_test() { # [REGEX]
-	local regex=${1:-} lane series vram options passed=0 failed=0 row lanes=()
-	LANES=()
+	local regex=${1:-} lane series vram options row lanes=()
 	mkdir -p "$TEST_LOGS"
 	build_all
 	mapfile -t lanes < <(
@@ -26,27 +26,112 @@ cmd_test() { # [REGEX]
 			if is_debug "$KERNEL"; then prepare_debug_kernel; fi
 			build_all
 		done
-		run_lane lab "$CLONE/tests/lab/run-tests" "$regex"
+		add_lane lab "$CLONE/tests/lab/run-tests" "$regex"
 	fi
 	for row in "${lanes[@]}"; do
 		read -r lane series vram options <<<"$row"
 		# shellcheck disable=SC2086 # several words
-		run_guest_lane "$lane" "$series" "$vram" $options -- \
+		add_guest_lane "$lane" "$series" "$vram" $options -- \
 			ctest --test-dir /lab/build/user --output-on-failure ${options:+-L dma} \
 			${regex:+-R "$regex"}
 	done
 	if [[ $regex == upstream || -z $regex${OPT[quick]}${OPT[kernel]}${OPT[vram]} ]]; then
-		run_guest_lane upstream "${OPT[kernel]:-$(installed_series | head -n 1)}" "${OPT[vram]:-64}" -- \
+		add_guest_lane upstream "${OPT[kernel]:-$(installed_series | head -n 1)}" "${OPT[vram]:-64}" -- \
 			tests/upstream/compare
 	fi
+	run_lanes
+	show_lanes
+	sum_up "$regex"
+}
 
-	((${#LANES[@]})) || usage_error "no test matches '$regex'"
-	printf '\n%-16s %7s %7s %8s  %s\n' lane passed failed seconds log
-	for row in "${LANES[@]}"; do
-		read -r lane p f seconds <<<"$row"
-		printf '%-16s %7s %7s %8s  %s\n' "$lane" "$p" "$f" "$seconds" "$TEST_LOGS/$lane.log"
+# A lane is an array of words: LANE_COMMAND, of all lanes one after the other, cut
+# into pieces by LANE_AT and LANE_WORDS. NAMES are the lanes in the order in which
+# they start, and in which they are shown.
+NAMES=() LANE_COMMAND=() LANE_AT=() LANE_WORDS=()
+
+add_lane() { # LANE CMD...
+	NAMES+=("$1")
+	shift
+	LANE_AT+=("${#LANE_COMMAND[@]}")
+	LANE_WORDS+=($#)
+	LANE_COMMAND+=("$@")
+}
+
+# Starts all lanes, --jobs of them at a time, in the background. Much of what tests do
+# is waiting, so two guests on two CPUs need little more time than one. Each writes
+# LANE.log and at its end LANE.end, "STATUS SECONDS".
+run_lanes() {
+	local lane
+	for lane in "${NAMES[@]}"; do rm -f "$TEST_LOGS/$lane".{log,pid,end}; done
+	set -m
+	start_lanes </dev/null &
+	RUNNER_PID=$!
+	set +m
+	ON_EXIT+=(stop_lanes)
+}
+start_lanes() {
+	local i running=0
+	trap - EXIT INT TERM HUP
+	for i in "${!NAMES[@]}"; do
+		if ((running == OPT[jobs])); then
+			wait -n || true
+			running=$((running - 1))
+		fi
+		run_lane "${NAMES[i]}" "${LANE_COMMAND[@]:LANE_AT[i]:LANE_WORDS[i]}" &
+		echo $! >"$TEST_LOGS/${NAMES[i]}.pid"
+		running=$((running + 1))
+	done
+	wait
+}
+run_lane() { # LANE CMD...
+	local lane=$1 start=$SECONDS status=0
+	shift
+	"$@" >"$TEST_LOGS/$lane.log" 2>&1 || status=$?
+	echo "$status $((SECONDS - start))" >"$TEST_LOGS/$lane.end"
+}
+stop_lanes() {
+	[[ -n $RUNNER_PID ]] || return 0
+	kill -TERM -- "-$RUNNER_PID" 2>/dev/null || true
+	local i
+	for ((i = 0; i < 100; i++)); do # their guests go with them
+		kill -0 -- "-$RUNNER_PID" 2>/dev/null || return 0
+		sleep 0.1
+	done
+}
+RUNNER_PID=''
+
+# Prints what the lanes print, one after the other, as it comes.
+show_lanes() {
+	local lane log
+	for lane in "${NAMES[@]}"; do
+		log=$TEST_LOGS/$lane.log
+		until [[ -s $TEST_LOGS/$lane.pid && -e $log ]]; do sleep 0.2; done
+		printf '\n== %s\n' "$lane"
+		# In the background, as a signal has to wait for what is in the foreground.
+		tail -n +1 -f -s 0.3 --pid="$(cat "$TEST_LOGS/$lane.pid")" "$log" &
+		wait $! || true
+	done
+	wait "$RUNNER_PID" || true
+	RUNNER_PID=''
+}
+
+# Counts what the lanes' logs say, which are CTest's reports or have the same shape.
+sum_up() { # REGEX
+	local lane log status seconds p f passed=0 failed=0 rows=()
+	for lane in "${NAMES[@]}"; do
+		log=$TEST_LOGS/$lane.log
+		read -r status seconds <"$TEST_LOGS/$lane.end"
+		p=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#.* Passed +[0-9.]+ sec' "$log" || true)
+		f=$(grep -E '^ *[0-9]+/[0-9]+ Test +#.*(\*\*\*|Not Run)' "$log" | grep -cv '\*\*\*Skipped' || true)
+		# A splat, a panic, a timeout: no test of its own failed, the lane did.
+		if ((status != 0 && f == 0)); then f=1; fi
+		((p + f)) || continue # REGEX chose none of this lane
+		rows+=("$(printf '%-16s %7s %7s %8s  %s' "$lane" "$p" "$f" "$seconds" "$log")")
 		passed=$((passed + p)) failed=$((failed + f))
 	done
+	((${#rows[@]})) || usage_error "no test matches '$1'"
+	printf '\n%-16s %7s %7s %8s  %s\n' lane passed failed seconds log
+	printf '%s\n' "${rows[@]}"
 	printf '\n%d passed, %d failed\n' "$passed" "$failed"
 	((failed == 0)) || exit 1
 }
@@ -103,28 +188,12 @@ count_guest_tests() { # REGEX CTEST_OPTION...
 		sed -n 's/^Total Tests: //p'
 }
 
-run_guest_lane() { # LANE SERIES VRAM OPTION... -- CMD...
+add_guest_lane() { # LANE SERIES VRAM OPTION... -- CMD...
 	local lane=$1 series=$2 vram=$3 timeout=1800
 	shift 3
 	[[ $series != debug ]] || timeout=$((timeout * DEBUG_SLOWER))
 	[[ -z ${OPT[long]} ]] || timeout=86400
-	run_lane "$lane" "$CLONE/lab" run --kernel "$series" --vram "$vram" ${OPT[mem]:+--mem "${OPT[mem]}"} \
+	add_lane "$lane" "$CLONE/lab" run --kernel "$series" --vram "$vram" ${OPT[mem]:+--mem "${OPT[mem]}"} \
 		--smp "${OPT[smp]}" ${OPT[iommu]:+--iommu} ${OPT[long]:+--long} \
 		--timeout "${OPT[timeout]:-$timeout}" "$@"
-}
-
-# Runs CMD and adds "LANE PASSED FAILED SECONDS" to LANES. What CMD prints is
-# CTest's report or has the same shape.
-run_lane() { # LANE CMD...
-	local lane=$1 log=$TEST_LOGS/$1.log start=$SECONDS status=0 passed failed
-	shift
-	printf '\n== %s\n' "$lane"
-	"$@" </dev/null 2>&1 | tee "$log" || status=$?
-	passed=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#.* Passed +[0-9.]+ sec' "$log" || true)
-	failed=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#.*(\*\*\*|Not Run)' "$log" || true)
-	failed=$((failed - $(grep -cE '^ *[0-9]+/[0-9]+ Test +#.*\*\*\*Skipped' "$log" || true)))
-	# A splat, a panic, a timeout: no test of its own failed, the lane did.
-	if ((status != 0 && failed == 0)); then failed=1; fi
-	((passed + failed)) || return 0 # REGEX chose none of this lane
-	LANES+=("$lane $passed $failed $((SECONDS - start))")
 }
