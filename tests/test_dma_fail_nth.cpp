@@ -99,6 +99,7 @@ TEST_P(DmaFailNth, MapAfterAMove) {
 TEST_P(DmaFailNth, Compare) {
     if (!guest_has_iommu())
         GTEST_SKIP() << NO_DIRECT;
+    const ModuleParameter knobs("pfn_edu/test_knobs", "Y");
     const DmaBuf buffer = alloc();
     report("scatterlist",
            sweep([] {},

@@ -99,6 +99,9 @@ static int bridge_dma_buf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	err = dmabuf->ops->vmap(dmabuf, map);
 	if (err)
 		return err;
+	/* The dma-buf core takes that for a bug of its own, and stops. */
+	if (iosys_map_is_null(map))
+		return -ENOMEM;
 	dmabuf->vmap_ptr = *map;
 	dmabuf->vmapping_counter = 1;
 	return 0;
@@ -475,8 +478,8 @@ static int bridge_attach_pdev(struct dma_buf_pfn_attachment *a,
 /* These say something about the dma-buf, the others about the device tried. */
 static bool is_final(int err)
 {
-	return !err || err == -ENODEV || err == -ENOMEM || err == -EIO ||
-	       err == -EINTR || err == -ETIMEDOUT;
+	return !err || err == -ENODEV || err == -EIO || err == -EINTR ||
+	       err == -ETIMEDOUT;
 }
 
 static int bridge_attach_p2p(struct dma_buf_pfn_attachment *a,
@@ -497,7 +500,7 @@ static int bridge_attach_p2p(struct dma_buf_pfn_attachment *a,
 			break;
 		}
 		/* A refusal or a lock is a better reason than "none found". */
-		if (err == -EOPNOTSUPP || err == -EBUSY)
+		if (err == -EOPNOTSUPP || err == -EBUSY || err == -ENOMEM)
 			ret = err;
 	}
 

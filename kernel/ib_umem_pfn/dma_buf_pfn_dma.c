@@ -389,7 +389,7 @@ int dma_buf_pfn_dma_map(struct pfn_dma_map *map,
 	enum pfn_dma_bus route = PFN_DMA_DIRECT;
 	int err;
 
-	dma_resv_assert_held(pfn_loan_of(loan)->pfn->dmabuf->resv);
+	dma_resv_assert_held(pfn_loan_of(loan)->dmabuf->resv);
 
 	*map = (struct pfn_dma_map) {
 		.coherent = !mmio && loan->lend.caching == DMA_BUF_PFN_WB,
@@ -429,7 +429,7 @@ void dma_buf_pfn_dma_unmap(struct pfn_dma_map *map)
 {
 	if (map->bus == PFN_DMA_UNMAPPED)
 		return;
-	dma_resv_assert_held(pfn_loan_of(map->loan)->pfn->dmabuf->resv);
+	dma_resv_assert_held(pfn_loan_of(map->loan)->dmabuf->resv);
 
 	if (map->bus == PFN_DMA_IOVA)
 		iova_undo(map, map_bytes(map));

@@ -62,7 +62,7 @@ MODULE_PARM_DESC(dma_bits, "address bits that the device puts out; QEMU's dma_ma
 
 static bool test_knobs;
 module_param(test_knobs, bool, 0600);
-MODULE_PARM_DESC(test_knobs, "for tests only: allow DMA at stale addresses and synthetic buffers");
+MODULE_PARM_DESC(test_knobs, "for tests only: allow DMA at stale addresses, synthetic buffers and comparisons");
 
 /**
  * struct edu_dev - a device that is bound, or was when its files were opened
@@ -77,6 +77,7 @@ MODULE_PARM_DESC(test_knobs, "for tests only: allow DMA at stale addresses and s
  * @engine: held during a transfer
  * @active: whose memory the engine may be using, or NULL; set under that
  *	import's reservation lock
+ * @broken: a transfer did not end; the device is off the bus for good
  */
 struct edu_dev {
 	struct kref ref;
@@ -89,6 +90,7 @@ struct edu_dev {
 	struct list_head files;
 	struct mutex engine;		/* see above */
 	struct edu_import *active;
+	bool broken;
 };
 
 /**
@@ -161,6 +163,22 @@ static int engine_wait(struct edu_dev *edu)
 				 edu->mmio + EDU_DMA_CMD);
 }
 
+/*
+ * Wait, or see to it that nothing comes of what is still under way: edu cannot
+ * abandon a transfer, but taking it off the bus ends them all, those to come too.
+ */
+static int engine_finish(struct edu_dev *edu)
+{
+	int err = engine_wait(edu);
+
+	if (err) {
+		/* First: who sees the engine idle afterwards must see this. */
+		WRITE_ONCE(edu->broken, true);
+		pci_clear_master(edu->pdev);
+	}
+	return err;
+}
+
 /* @mem + @length must be within the device's memory: else QEMU aborts. */
 static void engine_start(struct edu_dev *edu, dma_addr_t addr, u32 mem,
 			 u32 length, bool write)
@@ -182,9 +200,8 @@ static void import_stop(struct ib_umem_pfn_dma *dma, bool revoked)
 	struct edu_import *imp = container_of(dma, struct edu_import, dma);
 	struct edu_dev *edu = imp->edu;
 
-	/* edu cannot abandon a transfer; taking it off the bus ends them all. */
-	if (READ_ONCE(edu->active) == imp && engine_wait(edu))
-		pci_clear_master(edu->pdev);
+	if (READ_ONCE(edu->active) == imp)
+		engine_finish(edu);
 	imp->mapped = false;
 	imp->stops++;
 }
@@ -252,8 +269,11 @@ static int import_transfer(struct edu_import *imp, struct pfn_edu_transfer *t)
 		if (err)
 			return err;
 		t->pieces++;
-		err = engine_wait(edu);
+		err = engine_finish(edu);
 		WRITE_ONCE(edu->active, NULL);
+		/* import_stop() may have given it up meanwhile. */
+		if (!err && READ_ONCE(edu->broken))
+			err = -EIO;
 		if (err)
 			return err;
 	}
@@ -273,7 +293,7 @@ static int import_transfer_stale(struct edu_import *imp,
 	t->pieces = 1;
 	engine_start(imp->edu, t->dma_addr, t->mem_offset, t->length,
 		     t->flags & PFN_EDU_WRITE);
-	return engine_wait(imp->edu);
+	return engine_finish(imp->edu);
 }
 
 /* The ioctls; file->lock is held, and the device is there. */
@@ -406,8 +426,12 @@ static int ioctl_transfer(struct edu_file *file, void *data)
 	err = mutex_lock_interruptible(&file->edu->engine);
 	if (err)
 		return err;
-	err = arg->flags & PFN_EDU_STALE ? import_transfer_stale(imp, arg) :
-					   import_transfer(imp, arg);
+	if (READ_ONCE(file->edu->broken))
+		err = -EIO;
+	else if (arg->flags & PFN_EDU_STALE)
+		err = import_transfer_stale(imp, arg);
+	else
+		err = import_transfer(imp, arg);
 	mutex_unlock(&file->edu->engine);
 	return err;
 }
@@ -457,6 +481,9 @@ static int ioctl_synthetic(struct edu_file *file, void *data)
 
 static int ioctl_compare(struct edu_file *file, void *data)
 {
+	/* The other way may WARN about memory that the device cannot reach. */
+	if (!READ_ONCE(test_knobs))
+		return -EPERM;
 	return pfn_edu_compare(&file->edu->pdev->dev, data);
 }
 

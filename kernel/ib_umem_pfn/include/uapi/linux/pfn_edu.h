@@ -83,7 +83,9 @@ enum pfn_edu_transfer_flags {
  * ERANGE, EIO, ENOMEM as for MAP.
  * EACCES: PFN_EDU_WRITE into a read-only import.
  * EPERM, EOPNOTSUPP: PFN_EDU_STALE when it is not allowed.
- * ETIMEDOUT: the engine did not finish.
+ * ETIMEDOUT: the engine did not finish; it is off the bus from then on.
+ * EIO: it has not finished before: bind the driver anew.
+ * EINTR: a signal; @pieces have been transferred.
  */
 struct pfn_edu_transfer {
 	__u32 id;			/* in */
@@ -145,7 +147,8 @@ struct pfn_edu_cost {
 
 /*
  * struct pfn_edu_compare - map and unmap a dma-buf by turns as we do and as
- * ib_umem_dmabuf_get_pinned() does, for the same device.
+ * ib_umem_dmabuf_get_pinned() does, for the same device. EPERM unless the module's
+ * parameter test_knobs is set.
  */
 struct pfn_edu_compare {
 	__s32 pfn_fd;			/* in: for our way */
