@@ -181,7 +181,8 @@ int umem_map_and_lock(struct ib_umem_pfn *umem)
 	fault = umem->state == PFN_MR_STATE_ABSENT;
 	err = umem_map(umem);
 	if (fault) {
-		atomic64_inc(&umem->faults);
+		if (!err)
+			atomic64_inc(&umem->faults);
 		trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
 					umem->length,
 					err ? 0 : umem->loan->lend.nr, err);
@@ -553,8 +554,9 @@ static int umem_fault(struct ib_umem_pfn *umem)
 	}
 	/* Unless another access was here first. */
 	if (umem->state == PFN_MR_STATE_ABSENT) {
-		atomic64_inc(&umem->faults);
 		err = umem_map(umem);
+		if (!err)
+			atomic64_inc(&umem->faults);
 		trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
 					umem->length,
 					err ? 0 : umem->loan->lend.nr, err);

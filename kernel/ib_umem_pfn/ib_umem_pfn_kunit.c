@@ -376,6 +376,7 @@ static void fault_that_fails_test(struct kunit *test)
 {
 	struct ib_umem_pfn *umem;
 	struct fake_exporter *ex;
+	struct pfn_mr_info info;
 	struct rnd_state rnd;
 	u64 word;
 
@@ -390,6 +391,9 @@ static void fault_that_fails_test(struct kunit *test)
 	ex->map_err = 0;
 	KUNIT_EXPECT_EQ(test, 0, ib_umem_pfn_copy_from(umem, 0, &word, 8));
 	KUNIT_EXPECT_EQ(test, umem_state(umem), PFN_MR_STATE_PRESENT);
+	/* Only that which has mapped something. */
+	ib_umem_pfn_query(umem, &info);
+	KUNIT_EXPECT_EQ(test, 1, info.faults);
 }
 
 /* Rule: I4, T8, T16 */
