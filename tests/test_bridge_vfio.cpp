@@ -4,7 +4,6 @@
 // be revoked at any time. The BAR is that of the VRAM, which is taken away from
 // pfn_vram for each test. Needs an IOMMU: ./lab run --iommu.
 #include "common/process.hpp"
-#include "support/debug_kernel.hpp"
 #include "support/rdma_test.hpp"
 #include "support/vfio.hpp"
 
@@ -28,10 +27,6 @@ constexpr std::uint64_t SIZE = 64 * KIB;
 class BridgeToVfio : public testing::Test {
   protected:
     void SetUp() override {
-        // dma_buf_free_sgt() of 7.3 forgets to free what vfio-pci's list is in. Our
-        // bridge makes up for it, but not where CONFIG_DMABUF_DEBUG hides that list.
-        if (debug_kernel())
-            GTEST_SKIP() << "kmemleak would find what dma_buf_free_sgt() leaks";
         std::string where;
         {
             const VramDevice vram;
