@@ -4,6 +4,7 @@
 // way and the memory moves and is revoked. UMEM_PFN_SEED replays a run.
 #include "common/process.hpp"
 #include "support/aftermath.hpp"
+#include "support/debug_kernel.hpp"
 #include "support/environment.hpp"
 #include "support/long_run.hpp"
 
@@ -131,7 +132,7 @@ struct Survivor {
 };
 
 TEST_F(DeathKill, EitherSideAtRandomMoments) {
-    const int rounds = long_run() ? 500 : 40;
+    const int rounds = long_run() ? 5000 : debug_kernel() ? 100 : 500;
     const std::uint64_t number = random_seed();
     std::printf("UMEM_PFN_SEED=%llu, %d rounds\n", static_cast<unsigned long long>(number), rounds);
     random.seed(number);
