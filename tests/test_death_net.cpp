@@ -8,8 +8,6 @@
 #include "support/aftermath.hpp"
 #include "support/modules.hpp"
 
-#include <sys/utsname.h>
-
 #include <cstdio>
 #include <string>
 #include <system_error>
@@ -23,17 +21,6 @@ using namespace std::chrono_literals;
 constexpr std::uint64_t SIZE = 64 * KIB;
 /// For what includes a removal that may have waited for something else.
 constexpr std::chrono::seconds LONG_PATIENCE = 2 * PATIENCE;
-
-/// Are RDMA devices taken away from their users (since Linux 7.3)?
-bool devices_are_taken_away() {
-    utsname names{};
-    int major = 0;
-    int minor = 0;
-    // NOLINTNEXTLINE(cert-err34-c): the result says how many were numbers
-    if (::uname(&names) < 0 || std::sscanf(names.release, "%d.%d", &major, &minor) != 2)
-        throw std::runtime_error("which kernel is this?");
-    return major > 7 || (major == 7 && minor >= 3);
-}
 
 void run(const std::vector<std::string>& argv) {
     if (run_program(argv, PATIENCE) != Exit{})

@@ -7,10 +7,12 @@
 
 #include <fcntl.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -93,6 +95,16 @@ void add_link(const RxeLink& link) {
 
 void delete_link(const RxeLink& link) {
     run({"rdma", "link", "delete", link.name});
+}
+
+bool devices_are_taken_away() {
+    utsname names{};
+    int major = 0;
+    int minor = 0;
+    // NOLINTNEXTLINE(cert-err34-c): the result says how many were numbers
+    if (::uname(&names) < 0 || std::sscanf(names.release, "%d.%d", &major, &minor) != 2)
+        throw std::runtime_error("which kernel is this?");
+    return major > 7 || (major == 7 && minor >= 3);
 }
 
 } // namespace pfn

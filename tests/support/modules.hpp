@@ -51,4 +51,7 @@ void add_link(const RxeLink& link);
 /// Delete the device @p link.
 void delete_link(const RxeLink& link);
 
+/// Are RDMA devices taken away from their users when they go (since Linux 7.3)?
+bool devices_are_taken_away();
+
 } // namespace pfn
