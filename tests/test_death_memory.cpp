@@ -299,6 +299,15 @@ TEST_F(DeathMemory, KilledForWantOfMemoryUnderTraffic) {
                 Address{.qp = mine.qp.address(), .rkey = {device.mr.rkey(), system.mr.rkey()}});
             mine.qp.connect(parent.recv<QpAddress>());
             parent.send(1);
+            // Every access is one that may fault. A move that finds no memory is no
+            // reason to make no more.
+            const std::jthread mover([&](const std::stop_token& stop) {
+                for (unsigned i = 0; !stop.stop_requested(); ++i) {
+                    const DeviceMemory& memory = i % 2 ? device : system;
+                    const auto to = i / 2 % 2 ? PFN_VRAM_PLACEMENT_VRAM : PFN_VRAM_PLACEMENT_SYSTEM;
+                    (void)errno_of([&] { own.move(memory.buffer.fd(), to, page_size()); });
+                }
+            });
             (void)parent.recv<int>(); // traffic
             const auto food = Mapping::anonymous(128 * MIB);
             for (std::size_t at = 0; at < food.bytes().size(); at += page_size())
