@@ -19,6 +19,7 @@
  */
 #include <linux/device.h>
 #include <linux/dma-resv.h>
+#include <linux/error-injection.h>
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
@@ -550,6 +551,8 @@ dma_buf_pfn_map(struct dma_buf_pfn_attachment *a)
 	return err ? ERR_PTR(err) : a->loan;
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_map, "DMA_BUF_PFN");
+/* So that a test can have a fault that finds no memory, see fail_function. */
+ALLOW_ERROR_INJECTION(dma_buf_pfn_map, ERRNO);
 
 /**
  * dma_buf_pfn_unmap - give the ranges back

@@ -6,6 +6,7 @@
 
 #include "support/modules.hpp"
 #include "support/rdma_test.hpp"
+#include "support/setting.hpp"
 
 #include <algorithm>
 #include <array>
@@ -19,23 +20,6 @@
 #include <vector>
 
 namespace pfn {
-
-/// Sets a file of debugfs, and sets it back at the end.
-class Setting {
-  public:
-    Setting(std::string path, const std::string& value) : path_(std::move(path)) {
-        std::ifstream(path_) >> before_;
-        write(value);
-    }
-    ~Setting() { write(before_); }
-    Setting(const Setting&) = delete;
-    Setting& operator=(const Setting&) = delete;
-
-  private:
-    void write(const std::string& value) const { std::ofstream(path_) << value; }
-    std::string path_;
-    std::string before_;
-};
 
 /// /proc/thread-self/fail-nth: lets the n-th allocation of this thread fail.
 class FailNth {
