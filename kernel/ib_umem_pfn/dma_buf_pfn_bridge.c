@@ -58,7 +58,7 @@ module_param(test_bridge_lenders, bool, 0600);
 MODULE_PARM_DESC(test_bridge_lenders,
 		 "for tests only: bridge even to exporters that lend");
 
-/* As long as a fault waits for a move, see ib_umem_pfn.c. */
+/* As long as a fault waits for a move, see ib_umem_pfn_core.c. */
 #define BRIDGE_FENCE_TIMEOUT	(10 * HZ)
 
 /**
