@@ -231,6 +231,46 @@ TEST_P(Prefetch, MixesWithTrafficAndMoves) {
     EXPECT_EQ(info.invalidations, info.faults + info.prefetches);
 }
 
+// What is bridged is mapped for as long as the MR lives: there is nothing to do, but
+// what is wrong is refused as ever.
+
+class PrefetchOfForeign : public Prefetch {};
+
+INSTANTIATE_TEST_SUITE_P(Foreign, PrefetchOfForeign, testing::ValuesIn(FOREIGN_CASES), case_name);
+
+TEST_P(PrefetchOfForeign, DoesNothing) {
+    for (const auto advice : ADVICES) {
+        for (const std::uint32_t flags : FLAGS)
+            EXPECT_ERRNO(0, advise(gpu.pd, advice, flags, device.sge(0, SIZE)));
+    }
+    EXPECT_EQ(PFN_MR_STATE_PRESENT, query_mr(device.mr).state);
+    EXPECT_EQ(0U, query_mr(device.mr).prefetches);
+    expect_no_fault();
+}
+
+TEST_P(PrefetchOfForeign, DoesNotKeepItFromOthers) {
+    const DeviceMemory other(vram, gpu.pd, spec());
+    for (const std::uint32_t flags : FLAGS) {
+        move(other.buffer);
+        EXPECT_ERRNO(0, advise(gpu.pd, WRITE, flags, {device.sge(0, 8), other.sge(0, 8)}));
+        EXPECT_TRUE(becomes_present(other.mr));
+    }
+    EXPECT_EQ(FLAGS.size(), query_mr(other.mr).prefetches);
+    expect_no_fault();
+}
+
+TEST_P(PrefetchOfForeign, IsRefusedLikeAnyOther) {
+    device.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, IBV_ACCESS_REMOTE_READ);
+    const Pd stranger(gpu.context.get());
+    for (const std::uint32_t flags : FLAGS) {
+        EXPECT_ERRNO(EPERM, advise(gpu.pd, WRITE, flags, device.sge(0, SIZE)));
+        EXPECT_ERRNO(EFAULT, advise(gpu.pd, READ, flags, device.sge(SIZE - 8, 9)));
+        EXPECT_ERRNO(EFAULT, advise(gpu.pd, READ, flags, device.sge(~std::uint64_t{7}, 16)));
+        EXPECT_ERRNO(ENOENT, advise(stranger, READ, flags, device.sge(0, 8)));
+    }
+    EXPECT_ERRNO(0, advise(gpu.pd, READ, SYNC, device.sge(0, SIZE)));
+}
+
 // A move that takes its time.
 
 class PrefetchDuringAMove : public RdmaTest {

@@ -58,6 +58,7 @@ class Protection : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Protection, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Protection, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Protection, NothingWithoutItsRight) {
     const auto mr = second_mr(FULL_ACCESS);
@@ -122,6 +123,7 @@ TEST_P(Protection, NothingAfterDereg) {
 
 // Rule: I4
 TEST_P(Protection, NothingAfterRevoke) {
+    SKIP_IF_FOREIGN();
     device.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, ALL);
     const auto all = requests();
     vram.revoke(device.buffer.fd());
@@ -182,6 +184,7 @@ class LocalProtection : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, LocalProtection, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, LocalProtection, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(LocalProtection, BeyondTheEnd) {
     const HostMemory ordinary(gpu.pd, SIZE); // it is the same there

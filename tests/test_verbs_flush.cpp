@@ -35,6 +35,7 @@ class Flush : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Flush, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Flush, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Flush, OfARangeAfterWrites) {
     // Posted together; the flush may not overtake.
@@ -86,6 +87,7 @@ TEST_P(Flush, IsSeenByOthersInOrder) {
 }
 
 TEST_P(Flush, OfMemoryThatMoves) {
+    SKIP_IF_FOREIGN();
     write(host.sge(0, 9000), device.remote(100));
     vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
     EXPECT_EQ(IBV_WC_SUCCESS, flush(device.remote(100), 9000).status);
@@ -109,6 +111,7 @@ TEST_P(Flush, WithoutTheRight) {
 
 // Rule: I4
 TEST_P(Flush, OfRevokedMemory) {
+    SKIP_IF_FOREIGN();
     vram.revoke(device.buffer.fd());
     EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, flush(device.remote(), 8).status);
     reconnect();

@@ -40,10 +40,19 @@ struct ImportedEndpoint {
 
 class Import : public RdmaTest, public testing::WithParamInterface<BufferCase> {
   protected:
-    static BufferSpec spec() {
-        return {.size = SIZE,
-                .chunk = GetParam().fragmented ? page_chunk() : 0,
-                .placement = GetParam().placement};
+    /// A buffer of the exporter that the test is about.
+    [[nodiscard]] DmaBuf buffer() const {
+        if (GetParam().foreign())
+            return foreign_buffer(GetParam().exporter, SIZE);
+        return vram.alloc({.size = SIZE,
+                           .chunk = GetParam().fragmented ? page_chunk() : 0,
+                           .placement = GetParam().placement});
+    }
+    /// pfn_vram counts who is attached to a buffer; of others nobody can tell.
+    void expect_attachments(unsigned count, const DmaBuf& dmabuf) const {
+        if (!GetParam().foreign()) {
+            EXPECT_EQ(count, vram.buf_info(dmabuf.fd()).attachments);
+        }
     }
     static Handles handles(const Pd& pd, const Mr& mr) {
         return {.cmd_fd = pd.context()->cmd_fd, .pd = pd.handle(), .mr = mr.handle()};
@@ -53,9 +62,11 @@ class Import : public RdmaTest, public testing::WithParamInterface<BufferCase> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Import, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Import, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Import, IsTheSameMr) {
-    const DeviceMemory device(vram, gpu.pd, spec());
+    SKIP_IF_FOREIGN();
+    const DeviceMemory device(gpu.pd, buffer());
     const Context context = Context::import(gpu.context.get()->cmd_fd);
     const Pd pd = Pd::import(context, gpu.pd.handle());
     const Mr mr = Mr::import(pd, device.mr.handle());
@@ -74,7 +85,7 @@ TEST_P(Import, IsTheSameMr) {
 }
 
 TEST_P(Import, ForgettingItLeavesItToOthers) {
-    DeviceMemory device(vram, gpu.pd, spec());
+    DeviceMemory device(gpu.pd, buffer());
     {
         const Context context = Context::import(gpu.context.get()->cmd_fd);
         const Pd pd = Pd::import(context, gpu.pd.handle());
@@ -88,7 +99,7 @@ TEST_P(Import, ForgettingItLeavesItToOthers) {
 }
 
 TEST_P(Import, AnotherProcessUsesIt) {
-    const DeviceMemory device(vram, gpu.pd, spec());
+    const DeviceMemory device(gpu.pd, buffer());
     fill_pattern(device.bytes(), 1);
     fill_pattern(host.bytes(), 2);
     const Handles given = handles(gpu.pd, device.mr);
@@ -122,11 +133,11 @@ TEST_P(Import, AnotherProcessUsesIt) {
 }
 
 TEST_P(Import, LivesLongerThanItsMaker) {
-    auto buffer = vram.alloc(spec());
+    auto dmabuf = buffer();
     auto child = Child::fork([&](Channel& parent) {
         const Context context(GPU_DEVICE);
         const Pd pd(context.get());
-        const Mr mr = Mr::dmabuf(pd, buffer.fd(), 0, SIZE, 0);
+        const Mr mr = Mr::dmabuf(pd, dmabuf.fd(), 0, SIZE, 0);
         parent.send(handles(pd, mr));
         (void)parent.recv<int>(); // never comes
         return 0;
@@ -147,21 +158,22 @@ TEST_P(Import, LivesLongerThanItsMaker) {
         for (const std::uint32_t placement : {PFN_VRAM_PLACEMENT_SYSTEM, PFN_VRAM_PLACEMENT_VRAM}) {
             qp.post_write(1, host.sge(0, SIZE), {.address = 0, .rkey = mr.rkey()});
             EXPECT_EQ(IBV_WC_SUCCESS, complete(peer));
-            EXPECT_TRUE(has_pattern(buffer.map().bytes(), 1));
-            vram.move(buffer.fd(), placement);
+            EXPECT_TRUE(has_pattern(dmabuf.map().bytes(), 1));
+            if (!GetParam().foreign())
+                vram.move(dmabuf.fd(), placement);
         }
-        EXPECT_EQ(1U, vram.buf_info(buffer.fd()).attachments);
+        expect_attachments(1, dmabuf);
     }
-    EXPECT_EQ(1U, vram.buf_info(buffer.fd()).attachments); // by our cmd_fd
+    expect_attachments(1, dmabuf); // by our cmd_fd
 }
 
 TEST_P(Import, WhatAnImporterRegistersStaysWhenItDies) {
-    const auto buffer = vram.alloc(spec());
+    const auto dmabuf = buffer();
     const int cmd_fd = gpu.context.get()->cmd_fd;
     auto child = Child::fork([&](Channel& parent) {
         const Context context = Context::import(cmd_fd);
         const Pd pd = Pd::import(context, gpu.pd.handle());
-        const Mr mr = Mr::dmabuf(pd, buffer.fd(), 0, SIZE, 0);
+        const Mr mr = Mr::dmabuf(pd, dmabuf.fd(), 0, SIZE, 0);
         parent.send(handles(pd, mr));
         (void)parent.recv<int>();
         return 0;
@@ -174,25 +186,25 @@ TEST_P(Import, WhatAnImporterRegistersStaysWhenItDies) {
     auto mr = Mr::import(gpu.pd, given.mr);
     fill_pattern(host.bytes(), 1);
     write(host.sge(0, SIZE), {.address = 0, .rkey = mr.rkey()});
-    EXPECT_TRUE(has_pattern(buffer.map().bytes(), 1));
+    EXPECT_TRUE(has_pattern(dmabuf.map().bytes(), 1));
     mr.dereg();
-    EXPECT_EQ(0U, vram.buf_info(buffer.fd()).attachments);
+    expect_attachments(0, dmabuf);
 }
 
 TEST_P(Import, DeregisteringItIsForAll) {
-    DeviceMemory device(vram, gpu.pd, spec());
+    DeviceMemory device(gpu.pd, buffer());
     const Context context = Context::import(gpu.context.get()->cmd_fd);
     const Pd pd = Pd::import(context, gpu.pd.handle());
     auto mr = Mr::import(pd, device.mr.handle());
     mr.dereg();
-    EXPECT_EQ(0U, vram.buf_info(device.buffer.fd()).attachments);
+    expect_attachments(0, device.buffer);
     peer.qp.post_write(1, host.sge(0, 8), device.remote());
     EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, complete(peer));
     EXPECT_ERRNO(ENOENT, device.mr.dereg());
 }
 
 TEST_P(Import, WhatItCannotDo) {
-    const DeviceMemory device(vram, gpu.pd, spec());
+    const DeviceMemory device(gpu.pd, buffer());
     const auto mr = Mr::import(gpu.pd, device.mr.handle());
     // libibverbs has no rereg for those.
     EXPECT_ERRNO(EINVAL, mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, FULL_ACCESS));

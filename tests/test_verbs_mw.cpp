@@ -96,6 +96,7 @@ class Windows : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Windows, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Windows, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 // Both types.
 
@@ -182,6 +183,7 @@ TEST_P(Windows, CanBeOfASingleByte) {
 }
 
 TEST_P(Windows, FollowTheMrWhenItMoves) {
+    SKIP_IF_FOREIGN();
     for (const ibv_mw_type type : {IBV_MW_TYPE_1, IBV_MW_TYPE_2}) {
         const auto window = bound(type, part(4000, 9000));
         vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
@@ -194,6 +196,7 @@ TEST_P(Windows, FollowTheMrWhenItMoves) {
 
 // Rule: I4
 TEST_P(Windows, DieWithTheMemory) {
+    SKIP_IF_FOREIGN();
     for (const ibv_mw_type type : {IBV_MW_TYPE_1, IBV_MW_TYPE_2}) {
         {
             const DeviceMemory revoked(vram, gpu.pd, spec());

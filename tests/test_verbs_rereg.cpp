@@ -43,6 +43,7 @@ class Rereg : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Rereg, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Rereg, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Rereg, TakesRightsAwayAndGivesThemBack) {
     EXPECT_EQ(IBV_WC_SUCCESS, try_write());
@@ -87,6 +88,7 @@ TEST_P(Rereg, HoldsTheNewProtectionDomainOnly) {
 }
 
 TEST_P(Rereg, OfMemoryThatHasMoved) {
+    SKIP_IF_FOREIGN();
     vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
     device.mr.rereg(ACCESS, nullptr, IBV_ACCESS_REMOTE_READ);
     EXPECT_EQ(IBV_WC_REM_ACCESS_ERR, try_write());
@@ -98,6 +100,7 @@ TEST_P(Rereg, OfMemoryThatHasMoved) {
 
 // Rule: I5
 TEST_P(Rereg, OfRevokedMemory) {
+    SKIP_IF_FOREIGN();
     vram.revoke(device.buffer.fd());
     EXPECT_ERRNO(0, device.mr.rereg(ACCESS, nullptr, IBV_ACCESS_REMOTE_READ));
     EXPECT_EQ(PFN_MR_STATE_REVOKED, query_mr(device.mr).state);
@@ -148,9 +151,13 @@ TEST_P(Rereg, RightsThatNobodyCanGrant) {
 
 // Rule: I6
 TEST_P(Rereg, WriteAccessToAReadOnlyDmaBufIsEACCES) {
+    const auto exporter = GetParam().exporter;
+    if (GetParam().foreign() && exporter != Exporter::SYSTEM_HEAP)
+        GTEST_SKIP() << "only pfn_vram and dma-heaps are asked for read-only dma-bufs here";
     auto only_read = spec();
     only_read.fd_flags = O_RDONLY | O_CLOEXEC;
-    const auto readonly = vram.alloc(only_read);
+    const auto readonly = exporter == Exporter::SYSTEM_HEAP ? system_heap(SIZE, only_read.fd_flags)
+                                                            : vram.alloc(only_read);
     const auto mr = Mr::dmabuf(gpu.pd, readonly.fd(), 0, SIZE, 0, IBV_ACCESS_REMOTE_READ);
     EXPECT_ERRNO(EACCES, mr.rereg(ACCESS, nullptr, FULL_ACCESS));
     EXPECT_ERRNO(EACCES, mr.rereg(ACCESS, nullptr, IBV_ACCESS_LOCAL_WRITE));
@@ -179,6 +186,7 @@ TEST_P(Rereg, OrdinaryMrsStillCan) { // the librxe overlay gave them rereg, too
 class Hints : public ShadowTest {};
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Hints, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Hints, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Hints, RelaxedOrderingCanBeRegistered) {
     const auto mr = second_mr(FULL_ACCESS | IBV_ACCESS_RELAXED_ORDERING);

@@ -10,7 +10,8 @@ namespace {
 class Pieces : public ShadowTest {
   protected:
     /// Ordinary memory of the gpu's process, and more device memory of its, of
-    /// another shape.
+    /// another shape: always pfn_vram's, so it moves and is revoked whosever the
+    /// first is.
     HostMemory ordinary{gpu.pd, SIZE};
     DeviceMemory other{vram,
                        gpu.pd,
@@ -65,6 +66,7 @@ class Pieces : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Pieces, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Pieces, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Pieces, AreGatheredBySend) {
     peer.qp.post_recv(1, host.sge(7, MIXED_LENGTH));
@@ -235,6 +237,7 @@ class Inline : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Inline, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Inline, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Inline, WriteIntoDevice) {
     const ibv_sge unregistered{.addr = host.memory.address() + 5, .length = BYTES, .lkey = 0};
@@ -257,7 +260,8 @@ TEST_P(Inline, DataIsThatOfTheTimeOfPosting) {
     gpu.qp.post_send(1, {cpu_sge(4090, 13), cpu_sge(1, BYTES - 13)}, IBV_SEND_INLINE);
     // No receive is there yet, so nothing can have been delivered.
     fill_pattern(device.bytes().first(8192), 99);
-    vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
+    if (!GetParam().foreign())
+        vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
     peer.qp.post_recv(2, host.sge(0, BYTES));
     succeed(gpu);
     EXPECT_EQ(BYTES, succeed(peer).byte_len);
@@ -268,6 +272,7 @@ TEST_P(Inline, DataIsThatOfTheTimeOfPosting) {
 }
 
 TEST_P(Inline, NeedsNoMr) {
+    SKIP_IF_FOREIGN();
     gpu.qp.post_send(1, cpu_sge(0, BYTES), IBV_SEND_INLINE);
     vram.revoke(device.buffer.fd());
     peer.qp.post_recv(2, host.sge(0, BYTES));

@@ -26,6 +26,7 @@ class SharedReceive : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, SharedReceive, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, SharedReceive, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(SharedReceive, TakesFromWhoeverSends) {
     constexpr std::size_t PIECE = 5000;
@@ -59,6 +60,7 @@ TEST_P(SharedReceive, ScattersIntoDeviceAndOrdinaryMemory) {
 }
 
 TEST_P(SharedReceive, SurvivesMoves) {
+    SKIP_IF_FOREIGN();
     for (std::size_t i = 0; i < 6; ++i)
         srq.post_recv(i, device.sge(i * 10000, 10000));
     for (std::size_t i = 0; i < 6; ++i) {
@@ -109,6 +111,7 @@ class Unreliable : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Unreliable, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Unreliable, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Unreliable, SendIntoDevice) {
     gpu.qp.post_recv(1, device.sge(4090, 20000));
@@ -139,7 +142,7 @@ TEST_P(Unreliable, WriteIntoDevice) {
 }
 
 TEST_P(Unreliable, WriteWithImmediateFromDeviceToDevice) {
-    const DeviceMemory other(vram, peer.pd, spec());
+    const DeviceMemory other(peer.pd, buffer());
     fill_pattern(other.bytes(), 9);
     gpu.qp.post_recv(1, {});
     peer.qp.post_write_imm(2, other.sge(5, 15000), device.remote(4090), 78);
@@ -184,6 +187,7 @@ TEST_P(Unreliable, WriteIntoRevokedMemoryIsDropped) {
 }
 
 TEST_P(Unreliable, ReceiveIntoRevokedMemoryIsAnErrorThere) {
+    SKIP_IF_FOREIGN();
     DeviceMemory revoked(vram, gpu.pd, spec());
     gpu.qp.post_recv(1, revoked.sge(0, 8));
     vram.revoke(revoked.buffer.fd());
@@ -193,6 +197,7 @@ TEST_P(Unreliable, ReceiveIntoRevokedMemoryIsAnErrorThere) {
 }
 
 TEST_P(Unreliable, SourceThatIsRevokedIsAnErrorHere) {
+    SKIP_IF_FOREIGN();
     vram.revoke(device.buffer.fd());
     gpu.qp.post_write(1, device.sge(0, 10000), host.remote());
     EXPECT_EQ(IBV_WC_LOC_PROT_ERR, complete(gpu));
@@ -256,6 +261,7 @@ class Datagram : public ShadowTest {
 };
 
 INSTANTIATE_TEST_SUITE_P(Buffers, Datagram, testing::ValuesIn(BUFFER_CASES), case_name);
+INSTANTIATE_TEST_SUITE_P(Foreign, Datagram, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 TEST_P(Datagram, ArrivesWithItsHeaderInDevice) {
     // The header within a page, and across pages.
@@ -316,6 +322,7 @@ TEST_P(Datagram, CanBeAnsweredByItsHeaderInDevice) {
 }
 
 TEST_P(Datagram, SurvivesAMove) {
+    SKIP_IF_FOREIGN();
     gpu.qp.post_recv(2, device.sge(4000, GRH + 200));
     vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM);
     send_to_gpu(host.sge(5, 200));
@@ -348,6 +355,7 @@ TEST_P(Datagram, WithAnotherKeyIsDropped) {
 }
 
 TEST_P(Datagram, BadReceiveIsAnErrorThereOnly) {
+    SKIP_IF_FOREIGN();
     DeviceMemory revoked(vram, gpu.pd, spec());
     gpu.qp.post_recv(2, revoked.sge(0, GRH + 8));
     vram.revoke(revoked.buffer.fd());
@@ -356,6 +364,7 @@ TEST_P(Datagram, BadReceiveIsAnErrorThereOnly) {
 }
 
 TEST_P(Datagram, BadSourceIsAnErrorHere) {
+    SKIP_IF_FOREIGN();
     vram.revoke(device.buffer.fd());
     gpu.qp.post_datagram(2, device.sge(0, 8), *to_peer, peer.qp.get()->qp_num);
     EXPECT_EQ(IBV_WC_LOC_PROT_ERR, complete(gpu));

@@ -70,6 +70,8 @@ struct BufferCase {
     std::uint32_t placement;
     bool fragmented;                        ///< every page a range of its own
     Exporter exporter = Exporter::PFN_VRAM; ///< of another one, nothing of the above counts
+
+    [[nodiscard]] constexpr bool foreign() const { return exporter != Exporter::PFN_VRAM; }
 };
 
 inline void PrintTo(const BufferCase& c, std::ostream* out) {
@@ -161,6 +163,12 @@ inline void PrintTo(const Errno& e, std::ostream* out) {
 }
 
 } // namespace pfn
+
+/// End a test that is about moving, revoking or inspecting the buffer if it is one of
+/// FOREIGN_CASES: no ioctl makes their exporters do that.
+#define SKIP_IF_FOREIGN()                                                                          \
+    if (GetParam().foreign())                                                                      \
+    GTEST_SKIP() << GetParam().name << " cannot be told to move or to revoke"
 
 /// @p step must fail with the errno @p expected, or succeed if that is 0.
 #define EXPECT_ERRNO(expected, step)                                                               \

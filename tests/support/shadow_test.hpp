@@ -25,7 +25,7 @@ class ShadowTest : public RdmaTest, public testing::WithParamInterface<BufferCas
 
     /// A buffer of the exporter that the test is about.
     [[nodiscard]] DmaBuf buffer(std::uint64_t size = SIZE) const {
-        if (GetParam().exporter != Exporter::PFN_VRAM)
+        if (GetParam().foreign())
             return foreign_buffer(GetParam().exporter, size);
         return vram.alloc(spec(size));
     }
