@@ -6,10 +6,10 @@
 
 #include "common/error.hpp"
 #include "common/pattern.hpp"
-#include "support/raw_uverbs.hpp"
 #include "common/verbs.hpp"
 #include "common/vram.hpp"
 #include "support/foreign.hpp"
+#include "support/raw_uverbs.hpp"
 
 #include <gtest/gtest.h>
 
