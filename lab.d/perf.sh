@@ -23,7 +23,8 @@ perf_dma() { # TITLE JSON OPTION...
 	shift 2
 	printf '\n%s\n' "$title"
 	"$CLONE/lab" run --kernel "${OPT[kernel]:-$(installed_series | head -n 1)}" \
-		--mem "${OPT[mem]:-$PERF_MEM}" --smp "${OPT[smp]}" --vram "${OPT[vram]}" "$@" -- \
+		--mem "${OPT[mem]:-$PERF_MEM}" --smp "${OPT[smp]}" --vram "${OPT[vram]}" \
+		--p2p "${OPT[p2p]}" ${OPT[times]:+--times} ${OPT[timeout]:+--timeout "${OPT[timeout]}"} "$@" -- \
 		bash -euc 'modprobe pfn_edu dma_bits=64 test_knobs=1; pfn-perf-dma --json "$1"' - \
 		"$json" </dev/null
 }

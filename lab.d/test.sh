@@ -168,7 +168,7 @@ guest_lanes() {
 # none, from the device to the VRAM.
 dma_lanes() {
 	local series all=()
-	if [[ -n ${OPT[quick]}${OPT[vram]}${OPT[iommu]} ]]; then return; fi
+	if [[ -n ${OPT[quick]}${OPT[vram]}${OPT[iommu]} || ${OPT[p2p]} != host ]]; then return; fi
 	mapfile -t all < <(installed_series)
 	all=("${all[0]}" debug)
 	if [[ -n ${OPT[kernel]} ]]; then all=("${OPT[kernel]}"); fi
@@ -195,5 +195,5 @@ add_guest_lane() { # LANE SERIES VRAM OPTION... -- CMD...
 	[[ -z ${OPT[long]} ]] || timeout=86400
 	add_lane "$lane" "$CLONE/lab" run --kernel "$series" --vram "$vram" ${OPT[mem]:+--mem "${OPT[mem]}"} \
 		--smp "${OPT[smp]}" ${OPT[iommu]:+--iommu} ${OPT[long]:+--long} \
-		--timeout "${OPT[timeout]:-$timeout}" "$@"
+		--p2p "${OPT[p2p]}" ${OPT[times]:+--times} --timeout "${OPT[timeout]:-$timeout}" "$@"
 }
