@@ -93,8 +93,9 @@ class Report {
                                  "map", "unmap", "memory", "pieces", "map", "unmap", "memory");
         for (const Row& row : rows_)
             print_row(row);
-        std::cout << "Times: the least of all rounds. Memory: the kernel's while mapped, without "
-                     "the IOMMU's page\ntables, which are the same. Pieces: DMA addresses that a "
+        std::cout << "Times: the least of all rounds. Memory: the kernel's while mapped, computed "
+                     "from what is allocated and\nnot measured, without the IOMMU's page "
+                     "tables, which are the same. Pieces: DMA addresses that a "
                      "driver has to look at.\n";
     }
 
