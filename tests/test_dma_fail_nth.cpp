@@ -6,6 +6,7 @@
 #include "support/fail_nth.hpp"
 
 #include <memory>
+#include <optional>
 
 namespace pfn {
 namespace {
@@ -23,12 +24,16 @@ class DmaFailNth : public FailNthSweep, public testing::WithParamInterface<Buffe
         if (GetParam().placement == PFN_VRAM_PLACEMENT_VRAM &&
             vram.info().backend == PFN_VRAM_BACKEND_BAR && guest_p2p() == "none")
             GTEST_SKIP() << "no way to the BAR in this guest";
+        log.emplace();
         module = std::make_unique<EduModule>();
         edu = std::make_unique<EduDevice>();
     }
     void TearDown() override {
         edu.reset();
         module.reset();
+        if (log) {
+            EXPECT_EQ(0U, iommu_faults(*log)) << "faults that no test has asked for";
+        }
         FailNthSweep::TearDown();
     }
 
@@ -38,6 +43,7 @@ class DmaFailNth : public FailNthSweep, public testing::WithParamInterface<Buffe
                            .placement = GetParam().placement});
     }
 
+    std::optional<KernelLog> log;
     std::unique_ptr<EduModule> module;
     std::unique_ptr<EduDevice> edu;
 };

@@ -5,6 +5,7 @@
 #include "common/process.hpp"
 #include "support/dma_test.hpp"
 #include "support/mover.hpp"
+#include "support/quarantine.hpp"
 
 #include <algorithm>
 #include <csignal>
@@ -27,6 +28,22 @@ void write_file(const std::string& path, const std::string& text) {
     if (!out)
         throw_errno("write to " + path);
 }
+
+/// Old memory is poisoned when it is moved away from, and looked at after a time in
+/// which edu ends any transfer (100 ms) that it should not have been in.
+class OldMemory {
+  public:
+    /// So many moves were looked at, and nobody had touched what they left.
+    void expect_untouched_by(std::uint64_t moves) const {
+        const auto now = QuarantineFindings::now();
+        EXPECT_EQ(before_.checked + moves, now.checked);
+        EXPECT_EQ(before_.touched, now.touched) << "see the kernel log";
+    }
+
+  private:
+    ModuleParameter poison_{"pfn_vram/poison_old", "300"};
+    QuarantineFindings before_ = QuarantineFindings::now();
+};
 
 /// At the end PCI devices that were removed come back.
 struct Rescan {
@@ -75,13 +92,13 @@ TEST_F(DmaFollow, AfterUnmapTheIommuStopsIt) {
 
 // Rule: D1
 TEST_F(DmaFollow, AfterAMoveTheOldPlaceIsOutOfReach) {
-    // Whoever touches the old memory is noticed by the exporter as well.
-    const ModuleParameter poison("pfn_vram/poison_old", "1");
+    const OldMemory old;
     const DmaBuf buffer = alloc();
     const Mapping cpu = buffer.map();
     const auto id = edu->import(buffer.fd(), 0, SIZE);
     store_pattern(id, 8192, 1024, 4);
     vram.move(buffer.fd(), elsewhere(), page_size());
+    old.expect_untouched_by(1);
     EXPECT_EQ(1U, edu->query(id).stops);
     expect_stale(id);
 
@@ -95,7 +112,7 @@ TEST_F(DmaFollow, AfterAMoveTheOldPlaceIsOutOfReach) {
 
 // Rule: D1
 TEST_F(DmaFollow, MovesUnderTraffic) {
-    const ModuleParameter poison("pfn_vram/poison_old", "1");
+    const OldMemory old;
     const DmaBuf buffer = alloc();
     const Mapping cpu = buffer.map();
     const auto id = edu->import(buffer.fd(), 0, SIZE);
@@ -117,6 +134,7 @@ TEST_F(DmaFollow, MovesUnderTraffic) {
     EXPECT_EQ(std::future_status::ready, mover.wait_for(PATIENCE));
     EXPECT_NO_THROW(mover.get());
     EXPECT_GT(moves.load(), 2U);
+    old.expect_untouched_by(moves);
     EXPECT_GT(edu->query(id).stops, 1U);
     for (std::uint32_t i = 0; i < 8; i++)
         EXPECT_TRUE(has_pattern(cpu.bytes().subspan(i * 8192, 2048), 10 + i, i * 8192));
@@ -124,16 +142,33 @@ TEST_F(DmaFollow, MovesUnderTraffic) {
 
 // Rule: D1
 TEST_F(DmaFollow, AMoveWaitsForTheEngine) {
+    const OldMemory old;
     const DmaBuf buffer = alloc();
+    const Mapping cpu = buffer.map();
     const auto id = edu->import(buffer.fd(), 0, SIZE);
-    edu->map(id);
-    // The engine runs for 100 ms; a move in that time has to wait for its end.
-    auto transfer =
-        std::async(std::launch::async, [&] { return edu->store(id, 0, PFN_EDU_MEM_SIZE); });
-    std::this_thread::sleep_for(20ms);
-    while (transfer.wait_for(0ms) != std::future_status::ready)
+    constexpr std::uint32_t LENGTH = PFN_EDU_MEM_SIZE;
+    store_pattern(id, 0, LENGTH, 1); // which stays in the device's memory
+    unsigned moves = 0;
+    unsigned waits = 0;
+    while (waits == 0 && moves < 20) {
+        fill_pattern(cpu.bytes(), 2);
+        edu->map(id);
+        const auto maps = edu->query(id).maps;
+        // The engine runs for 100 ms; a move in that time has to wait for its end.
+        auto transfer = std::async(std::launch::async, [&] { return edu->store(id, 0, LENGTH); });
+        std::this_thread::sleep_for(20ms);
+        const bool running = transfer.wait_for(0ms) != std::future_status::ready;
         vram.move(buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM, page_size());
-    EXPECT_NO_THROW(transfer.get());
+        moves++;
+        EXPECT_NO_THROW(transfer.get());
+        // Had it not begun yet, it would have had to map again.
+        waits += running && edu->query(id).maps == maps;
+        EXPECT_TRUE(has_pattern(cpu.bytes().first(LENGTH), 1));
+        EXPECT_TRUE(has_pattern(cpu.bytes().subspan(LENGTH), 2, LENGTH));
+    }
+    EXPECT_GT(waits, 0U) << "no move has met a transfer";
+    EXPECT_EQ(moves, edu->query(id).stops);
+    old.expect_untouched_by(moves);
 }
 
 TEST_F(DmaFollow, PinnedBuffersStay) {

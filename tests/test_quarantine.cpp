@@ -8,11 +8,11 @@
 #include "support/debug_kernel.hpp"
 #include "support/long_run.hpp"
 #include "support/modules.hpp"
+#include "support/quarantine.hpp"
 #include "support/traffic.hpp"
 
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <thread>
 
 namespace pfn {
@@ -25,22 +25,6 @@ constexpr std::uint32_t VRAM = PFN_VRAM_PLACEMENT_VRAM;
 constexpr std::uint32_t SYSTEM = PFN_VRAM_PLACEMENT_SYSTEM;
 /// A move takes 10 ms or more: the exporter waits before it looks.
 const unsigned MOVES = long_run() ? 20000 : debug_kernel() ? 40 : 250;
-
-/// What the exporter has found so far.
-struct Findings {
-    std::uint64_t checked = 0; ///< moves
-    std::uint64_t touched = 0; ///< of them, those whose old memory was
-
-    static Findings now() {
-        std::ifstream file("/sys/kernel/debug/pfn_vram/quarantine");
-        Findings all;
-        std::string word[2];
-        if (!(file >> word[0] >> all.checked >> word[1] >> all.touched) || word[0] != "checked" ||
-            word[1] != "touched")
-            throw std::runtime_error("cannot read the quarantine's counters");
-        return all;
-    }
-};
 
 class Quarantine : public RdmaTest {
   protected:
@@ -62,11 +46,11 @@ class Quarantine : public RdmaTest {
     /// All moves have been looked at, and nothing was found.
     void expect_untouched() const {
         const auto deadline = std::chrono::steady_clock::now() + PATIENCE;
-        while (Findings::now().checked < before.checked + moves &&
+        while (QuarantineFindings::now().checked < before.checked + moves &&
                std::chrono::steady_clock::now() < deadline)
             std::this_thread::sleep_for(std::chrono::milliseconds(10));
-        EXPECT_EQ(before.checked + moves, Findings::now().checked);
-        EXPECT_EQ(before.touched, Findings::now().touched) << "see the kernel log";
+        EXPECT_EQ(before.checked + moves, QuarantineFindings::now().checked);
+        EXPECT_EQ(before.touched, QuarantineFindings::now().touched) << "see the kernel log";
     }
 
     /// MRs were used between the moves, or there was nothing to be late with.
@@ -100,7 +84,7 @@ class Quarantine : public RdmaTest {
     ModuleParameter poison{"pfn_vram/poison_old", "5"};
     // Accesses last long enough to meet a move, and not longer than the poison.
     ModuleParameter delay{"ib_umem_pfn/test_access_delay_us", "300"};
-    Findings before = Findings::now();
+    QuarantineFindings before = QuarantineFindings::now();
     unsigned moves = 0;
     DmaBuf buffer = vram.alloc({.size = SIZE});
     Mapping cpu = buffer.map();

@@ -54,6 +54,18 @@ std::vector<std::string> KernelLog::read() const {
     }
 }
 
+std::size_t iommu_faults(const KernelLog& log, std::chrono::milliseconds patience) {
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    for (;;) {
+        const auto count = std::ranges::count_if(log.read(), [](const std::string& line) {
+            return line.contains("DMAR: [DMA") && line.contains("fault addr");
+        });
+        if (count > 0 || std::chrono::steady_clock::now() >= deadline)
+            return static_cast<std::size_t>(count);
+        std::this_thread::sleep_for(20ms);
+    }
+}
+
 EduModule::EduModule(unsigned dma_bits) {
     if (run_program({"modprobe", "pfn_edu", "dma_bits=" + std::to_string(dma_bits)}, 60s) != Exit{})
         throw std::runtime_error("modprobe pfn_edu failed");
@@ -90,18 +102,6 @@ pfn_edu_bus DmaTest::expected_bus(std::uint32_t placement) const {
     if (is_peer(placement) && guest_p2p() == "switch")
         return PFN_EDU_P2P_BUS;
     return guest_has_iommu() ? PFN_EDU_IOVA : PFN_EDU_DIRECT;
-}
-
-std::size_t DmaTest::faults(std::chrono::milliseconds patience) {
-    const auto deadline = std::chrono::steady_clock::now() + patience;
-    for (;;) {
-        const auto count = std::ranges::count_if(log_->read(), [](const std::string& line) {
-            return line.contains("DMAR: [DMA") && line.contains("fault addr");
-        });
-        if (count > 0 || std::chrono::steady_clock::now() >= deadline)
-            return static_cast<std::size_t>(count);
-        std::this_thread::sleep_for(20ms);
-    }
 }
 
 void DmaTest::expect_fault(const std::function<void()>& dma) {

@@ -40,6 +40,11 @@ class KernelLog {
     Fd fd_;
 };
 
+/// Lines in @p log in which the IOMMU tells of edu's faults, since its last read.
+/// Waits until there is one, or for @p patience.
+std::size_t iommu_faults(const KernelLog& log,
+                         std::chrono::milliseconds patience = std::chrono::milliseconds(0));
+
 /// The module pfn_edu, loaded as long as this lives.
 class EduModule {
   public:
@@ -71,9 +76,10 @@ class DmaTest : public testing::Test {
     /// The bus that a buffer there has to be mapped by.
     [[nodiscard]] pfn_edu_bus expected_bus(std::uint32_t placement) const;
 
-    /// Lines in which the IOMMU has told of edu's faults since the last call.
-    /// Waits until there is one, or for @p patience.
-    std::size_t faults(std::chrono::milliseconds patience = std::chrono::milliseconds(0));
+    /// iommu_faults() since the last call.
+    std::size_t faults(std::chrono::milliseconds patience = std::chrono::milliseconds(0)) {
+        return iommu_faults(*log_, patience);
+    }
     /// DMA that the IOMMU must stop, and tell of. Tried again if nothing is in the
     /// log: the kernel is silent for 5 s after a few faults.
     void expect_fault(const std::function<void()>& dma);
