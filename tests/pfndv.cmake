@@ -20,7 +20,7 @@ endforeach()
 add_test(NAME pfndv.Abi COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/pfndv/abi" $<TARGET_FILE:pfndv>
          "${pfndv_dir}/libpfndv1.symbols")
 add_test(NAME pfndv.Man COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/pfndv/man" "${pfndv_dir}")
-set_tests_properties(pfndv.Abi pfndv.Man PROPERTIES LABELS host TIMEOUT 60)
+set_tests_properties(pfndv.Abi pfndv.Man PROPERTIES LABELS host TIMEOUT 300)
 
 # Sanitizers. They are compiled into the library, too, so it is built once more with
 # each of them, as a part of its test.
