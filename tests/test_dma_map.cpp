@@ -2,6 +2,7 @@
 //
 // The addresses that a device gets: its DMA arrives where it should and nowhere
 // else, through an IOMMU and without, in RAM and in another device's memory.
+#include "support/debug_kernel.hpp"
 #include "support/dma_test.hpp"
 
 #include <algorithm>
@@ -158,10 +159,13 @@ TEST_P(DmaBuffer, ReadOnlyImportsAreNotWrittenTo) {
 TEST_P(DmaBuffer, ManyImportsOfOneBuffer) {
     if (way != Reach::YES)
         GTEST_SKIP() << "no DMA to this memory in this guest";
+    // The kernel's DMA debugging WARNs about more than 7 mappings of one place.
+    const bool counted = debug_kernel() && !guest_has_iommu();
     std::vector<std::uint32_t> ids;
     for (int i = 0; i < 20; i++) {
         ids.push_back(edu->import(buffer.fd(), i * 512, size / 2));
-        edu->map(ids.back());
+        if (!counted)
+            edu->map(ids.back());
     }
     EXPECT_EQ(20U, vram.buf_info(buffer.fd()).attachments);
     for (std::size_t i = 0; i < ids.size(); i += 2)
