@@ -126,7 +126,8 @@ sum_up() { # REGEX
 	local lane log status seconds p f passed=0 failed=0 rows=()
 	for lane in "${NAMES[@]}"; do
 		log=$TEST_LOGS/$lane.log
-		read -r status seconds <"$TEST_LOGS/$lane.end"
+		# Without it what ran the lane was killed.
+		read -r status seconds <"$TEST_LOGS/$lane.end" 2>/dev/null || status=1 seconds=0
 		p=$(grep -cE '^ *[0-9]+/[0-9]+ Test +#.* Passed +[0-9.]+ sec' "$log" || true)
 		f=$(grep -E '^ *[0-9]+/[0-9]+ Test +#.*(\*\*\*|Not Run)' "$log" | grep -cv '\*\*\*Skipped' || true)
 		# A splat, a panic, a timeout: no test of its own failed, the lane did.
