@@ -58,9 +58,6 @@ module_param(test_bridge_lenders, bool, 0600);
 MODULE_PARM_DESC(test_bridge_lenders,
 		 "for tests only: bridge even to exporters that lend");
 
-/* As long as a fault waits for a move, see ib_umem_pfn_core.c. */
-#define BRIDGE_FENCE_TIMEOUT	(10 * HZ)
-
 /**
  * struct pfn_bridge - what stands between an importer and a legacy exporter
  * @loan: what the importer sees
@@ -274,7 +271,7 @@ static int bridge_pin(struct dma_buf_pfn_attachment *a)
 static int bridge_wait_for_move(struct dma_buf *dmabuf)
 {
 	long left = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_KERNEL,
-					  false, BRIDGE_FENCE_TIMEOUT);
+					  false, DMA_BUF_PFN_MOVE_TIMEOUT);
 
 	if (left < 0)
 		return left;

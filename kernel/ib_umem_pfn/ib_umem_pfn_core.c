@@ -44,13 +44,6 @@
 #include "ib_umem_pfn_priv.h"
 
 /*
- * How long a fault waits for the exporter's move to finish. An MR that is being
- * used must go away within the 50 s that rxe grants (rxe_pool.c), so stay well
- * below.
- */
-#define FENCE_TIMEOUT	(10 * HZ)
-
-/*
  * Faults wait for fences without the reservation lock, so that one exporter that
  * is stuck does not make a queue. Whoever had to wait this many times because
  * the buffer moves all the time keeps the lock the next time: nobody starves.
@@ -103,7 +96,7 @@ static int umem_lock_resv(struct ib_umem_pfn *umem, bool intr)
 static int umem_lock_settled(struct ib_umem_pfn *umem, bool intr)
 {
 	struct dma_resv *resv = umem->dmabuf->resv;
-	unsigned long deadline = jiffies + FENCE_TIMEOUT;
+	unsigned long deadline = jiffies + DMA_BUF_PFN_MOVE_TIMEOUT;
 	unsigned int waits = 0;
 	int err;
 
@@ -162,6 +155,23 @@ static int umem_map(struct ib_umem_pfn *umem)
 	return 0;
 }
 
+/* Map because of an access, unless another one was here first. */
+static int umem_fault_in(struct ib_umem_pfn *umem)
+{
+	int err;
+
+	if (umem->state != PFN_MR_STATE_ABSENT)
+		return umem_map(umem);
+
+	err = umem_map(umem);
+	if (!err)
+		atomic64_inc(&umem->faults);
+	trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
+				umem->length, err ? 0 : umem->loan->lend.nr,
+				err);
+	return err;
+}
+
 /**
  * umem_map_and_lock - make a umem PRESENT and keep it so
  * @umem: the umem
@@ -172,21 +182,12 @@ static int umem_map(struct ib_umem_pfn *umem)
  */
 int umem_map_and_lock(struct ib_umem_pfn *umem)
 {
-	bool fault;
 	int err;
 
 	err = umem_lock_settled(umem, true);
 	if (err)
 		return err;
-	fault = umem->state == PFN_MR_STATE_ABSENT;
-	err = umem_map(umem);
-	if (fault) {
-		if (!err)
-			atomic64_inc(&umem->faults);
-		trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
-					umem->length,
-					err ? 0 : umem->loan->lend.nr, err);
-	}
+	err = umem_fault_in(umem);
 	if (err)
 		dma_resv_unlock(umem->dmabuf->resv);
 	return err;
@@ -552,17 +553,7 @@ static int umem_fault(struct ib_umem_pfn *umem)
 					umem->length, 0, err);
 		return err;
 	}
-	/* Unless another access was here first. */
-	if (umem->state == PFN_MR_STATE_ABSENT) {
-		err = umem_map(umem);
-		if (!err)
-			atomic64_inc(&umem->faults);
-		trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
-					umem->length,
-					err ? 0 : umem->loan->lend.nr, err);
-	} else if (umem->state == PFN_MR_STATE_REVOKED) {
-		err = -ENODEV;
-	}
+	err = umem_fault_in(umem);
 	if (!err)
 		down_read(&umem->lock);
 	dma_resv_unlock(umem->dmabuf->resv);
@@ -907,11 +898,15 @@ static void *umem_word(struct ib_umem_pfn *umem, u64 offset)
 	return phys_to_virt(umem->loan->lend.vec[i].paddr + (pos - start));
 }
 
-static int umem_enter_word(struct ib_umem_pfn *umem, u64 offset)
+/* Returns the address, to be followed by umem_leave_word(), or ERR_PTR(). */
+static void *umem_enter_word(struct ib_umem_pfn *umem, u64 offset)
 {
+	int err;
+
 	if ((umem->offset + offset) % sizeof(u64))
-		return -EINVAL;
-	return umem_enter(umem, offset, sizeof(u64), true);
+		return ERR_PTR(-EINVAL);
+	err = umem_enter(umem, offset, sizeof(u64), true);
+	return err ? ERR_PTR(err) : umem_word(umem, offset);
 }
 
 static void umem_leave_word(struct ib_umem_pfn *umem, bool read)
@@ -942,13 +937,10 @@ static DEFINE_SPINLOCK(io_atomic_lock);
 int ib_umem_pfn_fetch_add(struct ib_umem_pfn *umem, u64 offset, u64 add,
 			  u64 *orig)
 {
-	void *va;
-	int err;
+	void *va = umem_enter_word(umem, offset);
 
-	err = umem_enter_word(umem, offset);
-	if (err)
-		return err;
-	va = umem_word(umem, offset);
+	if (IS_ERR(va))
+		return PTR_ERR(va);
 	if (umem_is_io(umem)) {
 		void __iomem *io = (__force void __iomem *)va;
 
@@ -979,13 +971,10 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_fetch_add, "IB_UMEM_PFN");
 int ib_umem_pfn_cmp_swap(struct ib_umem_pfn *umem, u64 offset, u64 compare,
 			 u64 swap, u64 *orig)
 {
-	void *va;
-	int err;
+	void *va = umem_enter_word(umem, offset);
 
-	err = umem_enter_word(umem, offset);
-	if (err)
-		return err;
-	va = umem_word(umem, offset);
+	if (IS_ERR(va))
+		return PTR_ERR(va);
 	if (umem_is_io(umem)) {
 		void __iomem *io = (__force void __iomem *)va;
 
@@ -1013,13 +1002,10 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_cmp_swap, "IB_UMEM_PFN");
  */
 int ib_umem_pfn_store(struct ib_umem_pfn *umem, u64 offset, u64 value)
 {
-	void *va;
-	int err;
+	void *va = umem_enter_word(umem, offset);
 
-	err = umem_enter_word(umem, offset);
-	if (err)
-		return err;
-	va = umem_word(umem, offset);
+	if (IS_ERR(va))
+		return PTR_ERR(va);
 	if (umem_is_io(umem)) {
 		spin_lock(&io_atomic_lock);
 		writeq(value, (__force void __iomem *)va);

@@ -30,6 +30,13 @@
 #include <linux/dma-buf.h>
 #include <linux/types.h>
 
+/*
+ * How long importers wait for the exporter's move to finish. An MR that is being
+ * used must go away within the 50 s that rxe grants (rxe_pool.c), so this is well
+ * below.
+ */
+#define DMA_BUF_PFN_MOVE_TIMEOUT	(10 * HZ)
+
 struct dma_buf_pfn;
 struct p2pdma_provider;
 struct seq_file;
