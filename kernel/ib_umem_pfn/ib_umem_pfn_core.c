@@ -280,8 +280,11 @@ static int umem_attach_refused(const struct ib_umem_pfn *umem,
 		if (attr->mode == PFN_MR_MODE_PINNED)
 			return umem_refuse(attr, err,
 					   "the exporter may move or revoke the buffer and cannot pin it: no PINNED mode");
+		if (attr->mode == PFN_MR_MODE_REVOCABLE)
+			return umem_refuse(attr, err,
+					   "the exporter may move the buffer and cannot pin it: no REVOCABLE mode");
 		return umem_refuse(attr, err,
-				   "the exporter may move the buffer and cannot pin it: no REVOCABLE mode");
+				   "the exporter lets nobody attach to the buffer");
 	case -ENXIO:
 		return umem_refuse(attr, -EOPNOTSUPP,
 				   "the exporter lends no ranges, has no kernel mapping, and no PCI BAR of a device that we know");
@@ -562,7 +565,7 @@ static int umem_fault(struct ib_umem_pfn *umem)
 
 /*
  * Map without waiting for anybody, or leave it. A move that is on its way will be
- * waited for by the first access.
+ * waited for by the first access, as will what a bridge's exporter has to do.
  */
 static int umem_map_at_once(struct ib_umem_pfn *umem, bool *mapped)
 {
@@ -574,6 +577,7 @@ static int umem_map_at_once(struct ib_umem_pfn *umem, bool *mapped)
 	if (umem->state == PFN_MR_STATE_REVOKED) {
 		err = -ENODEV;
 	} else if (umem->state == PFN_MR_STATE_ABSENT &&
+		   umem->attach->backend == DMA_BUF_PFN_BACKEND_RANGES &&
 		   dma_resv_test_signaled(resv, DMA_RESV_USAGE_KERNEL)) {
 		err = umem_map(umem);
 		*mapped = !err;
