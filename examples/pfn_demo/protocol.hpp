@@ -8,8 +8,8 @@
 #include "common/process.hpp"
 #include "common/verbs.hpp"
 
-#include <linux/pfn_vram.h>
 #include <infiniband/pfndv.h>
+#include <linux/pfn_vram.h>
 
 #include <array>
 #include <cstddef>
