@@ -185,12 +185,15 @@ TEST_F(DmaReach, MemoryThatDoesNotExistCanBeMapped) {
         GTEST_SKIP() << "no peer in reach";
     const DmaBuf like = vram.alloc({.size = page_size()});
     const bool iova = expected_bus(PFN_VRAM_PLACEMENT_VRAM) == PFN_EDU_IOVA;
-    const auto one = edu->synthetic(like.fd(), 1, 1ULL << 40);
+    // The kernel maps a range as a whole and unmaps it by scatterlist entry, which are
+    // of less than 4 GiB; without an IOMMU DMA debugging notices.
+    const std::uint64_t size = debug_kernel() && !iova ? 1ULL << 31 : 1ULL << 40;
+    const auto one = edu->synthetic(like.fd(), 1, size);
     auto c = edu->compare(one.ranges.get(), one.scatterlist.get(), 1);
     EXPECT_EQ(0, c.pfn.error);
     EXPECT_EQ(1U, c.pfn.extents);
     EXPECT_EQ(0, c.sg.error);
-    EXPECT_EQ(257U, c.sg.extents) << "entries of less than 4 GiB";
+    EXPECT_EQ(size == 1ULL << 40 ? 257U : 1U, c.sg.extents);
 
     const auto many = edu->synthetic(like.fd(), 64, 2 * MIB);
     c = edu->compare(many.ranges.get(), many.scatterlist.get(), 1);
