@@ -87,12 +87,14 @@ stage_modules() { # RELEASE
 }
 
 build_user_space() {
-	local tarball
+	local tarballs
 	if [[ ! -e $BUILD/user/build.ninja ]]; then
-		tarball=$(cd "$ROOT" && ls usr/src/umem-pfn/rdma-core_*.orig.tar.*z | head -n 1)
+		# The distribution's, and perhaps a newer one.
+		mapfile -t tarballs < <(cd "$ROOT" && printf '/%s\n' usr/src/umem-pfn/rdma-core_*.orig.tar.*z | sort -V)
 		build_step "configuring user space" in_root \
 			env CC=gcc-14 CXX=g++-14 cmake -S "$CLONE" -B /lab/build/user -G Ninja \
-			-DUMEM_PFN_RDMA_CORE_TARBALL="/$tarball"
+			-DUMEM_PFN_RDMA_CORE_TARBALL="${tarballs[0]}" \
+			-DUMEM_PFN_NEWEST_RDMA_CORE_TARBALL="${tarballs[1]:-}"
 	fi
 	build_step "building user space" in_root ninja -C /lab/build/user
 }

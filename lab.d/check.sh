@@ -16,7 +16,7 @@ check_locked() {
 		cd "$0"
 		shellcheck -x lab .ci/run lab.d/{guest-init,index-modules,machine,guest-bin/guest-{qmp,vram}} \
 			tests/lab/run-tests tests/lab/guest-checks.sh tests/rules/{check,selftest} \
-			tests/pfndv/{abi,installed} \
+			tests/pfndv/{abi,installed} tests/newest/{build,run} \
 			tests/mutants/{run,in-guest} \
 			provider/librxe/build.sh' "$CLONE"
 	step "$log" "clang-format" in_root bash -euc '

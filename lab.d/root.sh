@@ -11,7 +11,7 @@
 # files don't match it, is made again.
 
 # Count up when a change below makes a different root out of the same lists.
-readonly ROOT_FORMAT=2
+readonly ROOT_FORMAT=3
 ROOT_ID=$({
 	echo "$ROOT_FORMAT"
 	cat "$LAB_D/packages" "$LAB_D/kernels"
@@ -171,8 +171,15 @@ fetch_sources() { # ROOT
 	# As root, not as _apt, which may not write there.
 	in_root_writable "$1" sh -e -c '
 		cd /usr/src/umem-pfn
-		apt-get -o APT::Sandbox::User=root source --tar-only -d rdma-core
-		apt-get -o APT::Sandbox::User=root source --tar-only -d perftest
+		fetch() { apt-get -o APT::Sandbox::User=root source --tar-only -d "$@"; }
+		fetch rdma-core perftest
+		# The rdma-core that the next release will have, for the tests of librxe;
+		# a mirror may lack it, and may be of some day long past.
+		list=/etc/apt/sources.list.d/newest.list
+		sed -n "s/^\(deb-src .*\) trixie main/\1 unstable main/p" \
+			/etc/apt/sources.list.d/umem-pfn.list >$list
+		! apt-get -o Acquire::Check-Valid-Until=false update || fetch rdma-core || true
+		rm $list
 		ls -l
 		apt-get clean
 		rm -rf /var/lib/apt/lists/*'

@@ -30,8 +30,16 @@ unpack() {
 	mkdir -p "$src"
 	quietly tar -xf "$tarball" -C "$src" --strip-components=1
 	for p in "$here"/librxe-*.patch; do
-		quietly patch -d "$src" -p1 -i "$p"
+		# No guesses: a hunk that upstream has by now can fit beside itself.
+		! is_for "$p" || quietly patch -d "$src" -p1 --fuzz=0 -i "$p"
 	done
+}
+
+# A patch whose name ends with -before-NN is for releases older than NN.
+is_for() {
+	before=$(expr "$1" : '.*-before-\([0-9]*\)\.patch$') || return 0
+	release=$(sed -n 's/^set(PACKAGE_VERSION "\([0-9]*\)\..*/\1/p' "$src/CMakeLists.txt")
+	[ "$release" -lt "$before" ]
 }
 
 mkdir -p "$work" "$out"
