@@ -26,8 +26,15 @@
 /* Pages that one CPU fault maps at most. */
 #define FAULT_AROUND		128
 
-/* A scatterlist entry holds less than 4 GiB. */
-#define MAX_SEG_BYTES		ALIGN_DOWN(UINT_MAX, PAGE_SIZE)
+/**
+ * struct seg_limits - what a device takes as one entry of a scatterlist
+ * @bytes: at most so many; whole pages
+ * @boundary: a mask; no entry reaches across a multiple of it plus one
+ */
+struct seg_limits {
+	u64 bytes;
+	u64 boundary;
+};
 
 /**
  * struct pfn_sgt - a mapping handed to a legacy importer
@@ -42,6 +49,31 @@ struct pfn_sgt {
 	struct pfn_dma_map dma;
 	unsigned int nr_alloc;
 };
+
+static struct seg_limits seg_limits(struct device *dev)
+{
+	return (struct seg_limits){
+		.bytes = max(ALIGN_DOWN(dma_get_max_seg_size(dev), PAGE_SIZE),
+			     PAGE_SIZE),
+		.boundary = dma_get_seg_boundary(dev) | ~PAGE_MASK,
+	};
+}
+
+/* Of the entry that begins at @addr, with @left bytes to come. */
+static u64 seg_len(const struct seg_limits *limits, u64 addr, u64 left)
+{
+	return min3(left - 1, limits->bytes - 1,
+		    limits->boundary - (addr & limits->boundary)) + 1;
+}
+
+static u64 seg_count(const struct seg_limits *limits, u64 addr, u64 bytes)
+{
+	u64 len, nr = 0;
+
+	for (; bytes; bytes -= len, addr += len, nr++)
+		len = seg_len(limits, addr, bytes);
+	return nr;
+}
 
 static int sgt_alloc(struct pfn_sgt *p, u64 nr)
 {
@@ -61,25 +93,28 @@ static int sgt_map_ram(struct pfn_sgt *p, struct device *dev,
 		       enum dma_data_direction dir)
 {
 	const struct dma_buf_pfn_lend *lend = &p->loan->pub.lend;
+	const struct seg_limits limits = seg_limits(dev);
 	struct scatterlist *sg;
-	size_t i, off, len;
+	u64 nr = 0, off, len;
+	size_t i;
 	int err;
 
 	/* A device that cannot do DMA would trip a WARN further down. */
 	if (!dev->dma_mask)
 		return -EOPNOTSUPP;
-	err = sgt_alloc(p, p->loan->nr_segs);
+	for (i = 0; i < lend->nr; i++)
+		nr += seg_count(&limits, lend->vec[i].paddr, lend->vec[i].len);
+	err = sgt_alloc(p, nr);
 	if (err)
 		return err;
 
 	sg = p->sgt.sgl;
 	for (i = 0; i < lend->nr; i++) {
-		for (off = 0; off < lend->vec[i].len; off += len) {
-			len = min_t(size_t, lend->vec[i].len - off,
-				    MAX_SEG_BYTES);
-			sg_set_page(sg,
-				    phys_to_page(lend->vec[i].paddr + off),
-				    len, 0);
+		const struct phys_vec *r = &lend->vec[i];
+
+		for (off = 0; off < r->len; off += len) {
+			len = seg_len(&limits, r->paddr + off, r->len - off);
+			sg_set_page(sg, phys_to_page(r->paddr + off), len, 0);
 			sg = sg_next(sg);
 		}
 	}
@@ -92,14 +127,17 @@ static int sgt_map_ram(struct pfn_sgt *p, struct device *dev,
 
 /*
  * DMA addresses without pages, and no entry too many: one address range behind an
- * IOMMU, one for each of the exporter's ranges otherwise.
+ * IOMMU, one for each of the exporter's ranges otherwise, each in as few entries as
+ * the device's limits allow.
  */
 static int sgt_map_mmio(struct pfn_sgt *p, struct dma_buf_attachment *attach,
 			enum dma_data_direction dir)
 {
+	const struct seg_limits limits = seg_limits(attach->dev);
 	struct pfn_loan *loan = p->loan;
 	struct pfn_dma_iter iter;
 	struct scatterlist *sg;
+	u64 nr = 0;
 	int err;
 
 	if (!attach->peer2peer)
@@ -108,9 +146,9 @@ static int sgt_map_mmio(struct pfn_sgt *p, struct dma_buf_attachment *attach,
 				  loan->pub.size, dir);
 	if (err)
 		return err;
-	err = sgt_alloc(p, p->dma.bus == PFN_DMA_IOVA ?
-			DIV_ROUND_UP_ULL(loan->pub.size, MAX_SEG_BYTES) :
-			loan->nr_segs);
+	pfn_dma_for_each_extent(&p->dma, &iter)
+		nr += seg_count(&limits, iter.addr, iter.len);
+	err = sgt_alloc(p, nr);
 	if (err) {
 		dma_buf_pfn_dma_unmap(&p->dma);
 		return err;
@@ -121,7 +159,7 @@ static int sgt_map_mmio(struct pfn_sgt *p, struct dma_buf_attachment *attach,
 		u64 off, len;
 
 		for (off = 0; off < iter.len; off += len) {
-			len = min_t(u64, iter.len - off, MAX_SEG_BYTES);
+			len = seg_len(&limits, iter.addr + off, iter.len - off);
 			sg_dma_address(sg) = iter.addr + off;
 			sg_dma_len(sg) = len;
 			sg = sg_next(sg);

@@ -89,21 +89,16 @@ static const char *range_fault(const struct dma_buf_pfn_lend *lend,
 }
 
 /*
- * Scatterlist entries hold less than 4 GiB. Neighbours are not merged: the
- * exporter's ranges are as long as they can be, or short on purpose.
- */
-#define MAX_SEG_BYTES	ALIGN_DOWN(UINT_MAX, PAGE_SIZE)
-
-/*
  * One pass over the list: is it sane, does it have a stride, which pages could
- * map it, how many scatterlist entries will it need?
+ * map it? Neighbours are not merged: the exporter's ranges are as long as they can
+ * be, or short on purpose.
  */
 static int loan_check(struct pfn_loan *loan)
 {
 	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
 	const struct phys_vec *vec = lend->vec;
 	bool ascending = true, descending = true;
-	u64 size = 0, segs = 0, bits = 0;
+	u64 size = 0, bits = 0;
 	const char *fault;
 	size_t i;
 
@@ -123,7 +118,6 @@ static int loan_check(struct pfn_loan *loan)
 			fault = "makes the total wrap around";
 		if (fault)
 			return bad_list(loan, fault, i);
-		segs += DIV_ROUND_UP_ULL(r->len, MAX_SEG_BYTES);
 		bits |= r->paddr | r->len;
 
 		if (r->len != vec[0].len &&
@@ -146,7 +140,6 @@ static int loan_check(struct pfn_loan *loan)
 				lend->nr - 1);
 
 	loan->pub.page_size = BIT_ULL(__ffs64(bits));
-	loan->nr_segs = min_t(u64, segs, UINT_MAX);
 	return ascending || descending ? 0 : check_overlap(loan);
 }
 

@@ -14,7 +14,6 @@
  * @users: borrowers, plus one for being @pfn's current loan; under the
  *	reservation lock
  * @kva: lazily made kernel mapping of the whole buffer, see loan_kmap
- * @nr_segs: scatterlist entries a legacy importer needs
  */
 struct pfn_loan {
 	struct dma_buf_pfn_loan pub;
@@ -22,7 +21,6 @@ struct pfn_loan {
 	struct dma_buf_pfn *pfn;
 	unsigned int users;
 	void *kva;
-	unsigned int nr_segs;
 };
 
 /**

@@ -646,6 +646,8 @@ static int edu_enable(struct pci_dev *pdev)
 		return dev_err_probe(&pdev->dev, err,
 				     "no DMA with %u address bits here\n",
 				     dma_bits);
+	/* It is told one address at a time. RDMA NICs don't mind either. */
+	dma_set_max_seg_size(&pdev->dev, UINT_MAX);
 	if (pci_resource_len(pdev, 0) < EDU_MMIO_SIZE)
 		return dev_err_probe(&pdev->dev, -ENODEV,
 				     "BAR 0 is too small\n");
