@@ -37,10 +37,11 @@ class Bridge : public RdmaTest, public testing::WithParamInterface<BufferCase> {
 INSTANTIATE_TEST_SUITE_P(Foreign, Bridge, testing::ValuesIn(FOREIGN_CASES), case_name);
 
 // Rule: B5
-TEST_P(Bridge, InfoSaysWhichBackend) {
+TEST_P(Bridge, InfoSaysWhichBackendAndWhy) {
     const DeviceMemory device(gpu.pd, buffer());
     const auto info = query_mr(device.mr);
     EXPECT_EQ(PFN_MR_BACKEND_VMAP, info.backend);
+    EXPECT_EQ(PFN_MR_BECAUSE_NO_RANGES, info.because);
     EXPECT_EQ(PFN_MR_STATE_PRESENT, info.state);
     EXPECT_EQ(0U, info.ranges);
     EXPECT_EQ(0U, info.mmio);
@@ -247,6 +248,7 @@ TEST_F(BridgeToMover, DataOfEveryPlacement) {
             {.size = SIZE, .chunk = c.fragmented ? page_chunk() : 0, .placement = c.placement});
         const auto info = query_mr(device.mr);
         EXPECT_EQ(PFN_MR_BACKEND_VMAP, info.backend);
+        EXPECT_EQ(PFN_MR_BECAUSE_TEST, info.because);
         const bool bar = vram.info().backend == PFN_VRAM_BACKEND_BAR;
         EXPECT_EQ(bar && c.placement == VRAM ? 1U : 0U, info.mmio) << c.name;
         const HostMemory back(peer.pd, SIZE);

@@ -79,11 +79,12 @@ class BridgeToVfio : public testing::Test {
 };
 
 // Rule: B2, B5, B7
-TEST_F(BridgeToVfio, InfoSaysWhichBackendAndTheDefaultIsRevocable) {
+TEST_F(BridgeToVfio, InfoSaysWhichBackendAndWhyAndTheDefaultIsRevocable) {
     const DmaBuf dmabuf = device->dmabuf(BAR, {{.offset = 0, .length = SIZE}});
     const auto mr = Mr::dmabuf(gpu.pd, dmabuf.fd(), 0, SIZE, 0);
     const auto info = query_mr(mr);
     EXPECT_EQ(PFN_MR_BACKEND_P2P, info.backend);
+    EXPECT_EQ(PFN_MR_BECAUSE_NO_VMAP, info.because);
     EXPECT_EQ(PFN_MR_MODE_REVOCABLE, info.mode);
     EXPECT_EQ(PFN_MR_STATE_PRESENT, info.state);
     EXPECT_EQ(1U, info.ranges);

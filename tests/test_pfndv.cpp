@@ -166,6 +166,8 @@ TEST_P(PfndvMr, SaysHowItIs) {
     EXPECT_EQ(PFNDV_MODE_DYNAMIC, static_cast<pfndv_mode>(attr.mode));
     EXPECT_EQ(PFNDV_STATE_PRESENT, static_cast<pfndv_state>(attr.state));
     EXPECT_EQ(PFNDV_BACKEND_PFN, static_cast<pfndv_backend>(attr.backend));
+    EXPECT_EQ(std::uint64_t{PFNDV_MR_BECAUSE}, attr.comp_mask);
+    EXPECT_EQ(PFNDV_BECAUSE_LENDS, static_cast<pfndv_because>(attr.because));
     EXPECT_EQ(buf.ranges, attr.ranges);
     EXPECT_EQ(1U, attr.generation);
     EXPECT_GE(attr.page_size, page_size());
@@ -227,6 +229,8 @@ TEST_F(PfndvForeign, MrOnADmaBufThatIsNotLent) {
     const auto mr = reg(gpu.pd, all_of(buffer));
     const auto attr = query(mr.get());
     EXPECT_EQ(PFNDV_BACKEND_VMAP, static_cast<pfndv_backend>(attr.backend));
+    EXPECT_EQ(PFNDV_BECAUSE_NO_RANGES, static_cast<pfndv_because>(attr.because));
+    EXPECT_STREQ("exporter lends no ranges, maps for the kernel", pfndv_because_str(attr.because));
     EXPECT_EQ(0U, attr.ranges);
     EXPECT_EQ(0U, attr.page_size);
     EXPECT_EQ(1U, attr.generation);

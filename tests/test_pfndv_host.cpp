@@ -117,6 +117,7 @@ int fake_query(const Attrs& attrs) {
     info.offset = 10;
     info.generation = 11;
     info.page_size = 4096;
+    info.because = PFN_MR_BECAUSE_LENDS;
     const auto& out = attrs.at(PFN_MR_ATTR_QUERY_INFO);
     std::memset(&target_of<char>(out), 0, out.len);
     std::memcpy(&target_of<char>(out), &info, std::min<std::size_t>(out.len, fake->info_size));
@@ -295,9 +296,10 @@ TEST(Abi, StructuresAreLaidOutAsReleased) {
     EXPECT_EQ(48U, sizeof(pfndv_dmabuf_mr_attr));
     EXPECT_EQ(32U, offsetof(pfndv_dmabuf_mr_attr, fd));
     EXPECT_EQ(44U, offsetof(pfndv_dmabuf_mr_attr, eventfd));
-    EXPECT_EQ(112U, sizeof(pfndv_mr_attr));
+    EXPECT_EQ(120U, sizeof(pfndv_mr_attr)); // 1.0: 112, up to offset
     EXPECT_EQ(24U, offsetof(pfndv_mr_attr, ranges));
     EXPECT_EQ(104U, offsetof(pfndv_mr_attr, offset));
+    EXPECT_EQ(112U, offsetof(pfndv_mr_attr, because));
 }
 
 TEST(Abi, NumbersAreAsReleased) {
@@ -306,6 +308,11 @@ TEST(Abi, NumbersAreAsReleased) {
     EXPECT_EQ(1, PFNDV_BACKEND_PFN);
     EXPECT_EQ(2, PFNDV_BACKEND_VMAP);
     EXPECT_EQ(3, PFNDV_BACKEND_P2P);
+    EXPECT_EQ(1, PFNDV_BECAUSE_LENDS);
+    EXPECT_EQ(2, PFNDV_BECAUSE_NO_RANGES);
+    EXPECT_EQ(3, PFNDV_BECAUSE_NO_VMAP);
+    EXPECT_EQ(4, PFNDV_BECAUSE_TEST);
+    EXPECT_EQ(1, PFNDV_MR_BECAUSE);
     EXPECT_EQ(1, PFNDV_DMABUF_MR_EVENTFD);
     EXPECT_EQ(7, PFNDV_PREFETCH_WRITE | PFNDV_PREFETCH_NO_WAIT | PFNDV_PREFETCH_ASYNC);
 }
@@ -321,6 +328,17 @@ TEST(Names, AreThoseOfRdmaResource) {
     for (std::uint32_t i = 0; i < backends.size(); ++i)
         EXPECT_STREQ(backends.at(i), pfndv_backend_str(i));
     EXPECT_STREQ("unknown", pfndv_backend_str(~0U));
+    const std::array reasons{
+        "unknown",
+        "exporter lends ranges",
+        "exporter lends no ranges, maps for the kernel",
+        "exporter lends no ranges, has no kernel mapping, tells bus addresses",
+        "exporter lends ranges, but test_bridge_lenders is set",
+        "unknown",
+    };
+    for (std::uint32_t i = 0; i < reasons.size(); ++i)
+        EXPECT_STREQ(reasons.at(i), pfndv_because_str(i));
+    EXPECT_STREQ("unknown", pfndv_because_str(~0U));
 }
 
 // Registering.
@@ -600,7 +618,21 @@ TEST_F(Pfndv, QueryReturnsAllThatTheKernelKnows) {
     EXPECT_EQ(10U, a.first.offset);
     EXPECT_EQ(11U, a.first.generation);
     EXPECT_EQ(4096U, a.first.page_size);
+    EXPECT_EQ(std::uint64_t{PFNDV_MR_BECAUSE}, a.first.comp_mask);
+    EXPECT_EQ(PFNDV_BECAUSE_LENDS, static_cast<pfndv_because>(a.first.because));
+    EXPECT_EQ(0U, a.first.reserved);
     EXPECT_EQ(0U, a.more);
+}
+
+TEST_F(Pfndv, QueryGivesAnOlderProgramWhatItHasRoomFor) {
+    ibv_mr mr{};
+    mr.context = &context;
+    pfndv_mr_attr a;
+    std::memset(&a, 0xee, sizeof(a));
+    ASSERT_EQ(0, pfndv_query_mr(&mr, &a, offsetof(pfndv_mr_attr, because)));
+    EXPECT_EQ(10U, a.offset);
+    EXPECT_EQ(0U, a.comp_mask) << "it has no fields beyond the first version";
+    EXPECT_EQ(0xeeeeeeeeU, a.because) << "not its memory";
 }
 
 TEST_F(Pfndv, WhatAnOlderKernelDoesNotKnowIsZero) {
@@ -612,6 +644,8 @@ TEST_F(Pfndv, WhatAnOlderKernelDoesNotKnowIsZero) {
     EXPECT_EQ(10U, a.offset);
     EXPECT_EQ(0U, a.generation);
     EXPECT_EQ(0U, a.page_size);
+    EXPECT_EQ(0U, a.comp_mask);
+    EXPECT_EQ(0U, a.because);
 }
 
 TEST_F(Pfndv, QueriesThatFail) {

@@ -56,6 +56,7 @@ TEST_P(Register, InfoDescribesTheBuffer) {
     EXPECT_EQ(PFN_MR_MODE_DYNAMIC, info.mode);
     EXPECT_EQ(PFN_MR_STATE_PRESENT, info.state);
     EXPECT_EQ(PFN_MR_BACKEND_PFN, info.backend);
+    EXPECT_EQ(PFN_MR_BECAUSE_LENDS, info.because);
     EXPECT_EQ(buf.ranges, info.ranges);
     if (GetParam().fragmented) {
         EXPECT_EQ(SIZE / page, info.ranges);

@@ -1023,6 +1023,18 @@ int ib_umem_pfn_store(struct ib_umem_pfn *umem, u64 offset, u64 value)
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_store, "IB_UMEM_PFN");
 
+/* Only a test has a bridge built to somebody who lends. */
+static enum pfn_mr_because umem_because(const struct ib_umem_pfn *umem)
+{
+	if (umem->attach->backend == DMA_BUF_PFN_BACKEND_RANGES)
+		return PFN_MR_BECAUSE_LENDS;
+	if (dma_buf_is_pfn(umem->dmabuf))
+		return PFN_MR_BECAUSE_TEST;
+	if (umem->attach->backend == DMA_BUF_PFN_BACKEND_VMAP)
+		return PFN_MR_BECAUSE_NO_RANGES;
+	return PFN_MR_BECAUSE_NO_VMAP;
+}
+
 /**
  * ib_umem_pfn_query - state and counters
  * @umem: the umem
@@ -1055,6 +1067,7 @@ void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info)
 		.bytes_written = atomic64_read(&umem->bytes_written),
 		.dmabuf_ino = umem_ino(umem),
 		.offset = umem->offset,
+		.because = umem_because(umem),
 	};
 
 	down_read(&umem->lock);

@@ -39,7 +39,7 @@ int fail_unsupported(struct ibv_device *device)
 int pfndv_query_device(struct ibv_context *context, struct pfndv_device_attr *attr,
 		       uint32_t attr_size)
 {
-	const uint32_t first_size = FIRST_SIZE(struct pfndv_device_attr, max_length);
+	const uint32_t first_size = SIZE_UP_TO(struct pfndv_device_attr, max_length);
 	struct pfndv_device_attr ours = {};
 	struct pfn_device_info info;
 	int err;

@@ -11,8 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Size of the first version of a structure, which ended in @last. */
-#define FIRST_SIZE(type, last) \
+/* Size of the version of a structure that ended in @last. */
+#define SIZE_UP_TO(type, last) \
 	((uint32_t)(offsetof(type, last) + sizeof(((type *)NULL)->last)))
 
 /* Give the caller as much as it has room for; what it knows and we don't is 0. */

@@ -15,6 +15,10 @@ _Static_assert(PFNDV_STATE_REVOKED == (int)PFN_MR_STATE_REVOKED, "state");
 _Static_assert(PFNDV_BACKEND_PFN == (int)PFN_MR_BACKEND_PFN, "backend");
 _Static_assert(PFNDV_BACKEND_VMAP == (int)PFN_MR_BACKEND_VMAP, "backend");
 _Static_assert(PFNDV_BACKEND_P2P == (int)PFN_MR_BACKEND_P2P, "backend");
+_Static_assert(PFNDV_BECAUSE_LENDS == (int)PFN_MR_BECAUSE_LENDS, "because");
+_Static_assert(PFNDV_BECAUSE_NO_RANGES == (int)PFN_MR_BECAUSE_NO_RANGES, "because");
+_Static_assert(PFNDV_BECAUSE_NO_VMAP == (int)PFN_MR_BECAUSE_NO_VMAP, "because");
+_Static_assert(PFNDV_BECAUSE_TEST == (int)PFN_MR_BECAUSE_TEST, "because");
 
 static const char UNKNOWN[] = "unknown";
 
@@ -55,6 +59,22 @@ const char *pfndv_backend_str(uint32_t backend)
 		return "vmap";
 	case PFNDV_BACKEND_P2P:
 		return "p2p";
+	}
+	return UNKNOWN;
+}
+
+/* As "rdma -dd resource show mr" has it. */
+const char *pfndv_because_str(uint32_t because)
+{
+	switch (because) {
+	case PFNDV_BECAUSE_LENDS:
+		return "exporter lends ranges";
+	case PFNDV_BECAUSE_NO_RANGES:
+		return "exporter lends no ranges, maps for the kernel";
+	case PFNDV_BECAUSE_NO_VMAP:
+		return "exporter lends no ranges, has no kernel mapping, tells bus addresses";
+	case PFNDV_BECAUSE_TEST:
+		return "exporter lends ranges, but test_bridge_lenders is set";
 	}
 	return UNKNOWN;
 }

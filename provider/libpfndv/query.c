@@ -33,7 +33,8 @@ static int fail_querying(int err, struct ibv_mr *mr)
 
 int pfndv_query_mr(struct ibv_mr *mr, struct pfndv_mr_attr *attr, uint32_t attr_size)
 {
-	const uint32_t first_size = FIRST_SIZE(struct pfndv_mr_attr, offset);
+	const uint32_t first_size = SIZE_UP_TO(struct pfndv_mr_attr, offset);
+	const uint32_t because_size = SIZE_UP_TO(struct pfndv_mr_attr, because);
 	struct pfndv_mr_attr ours = {};
 	struct pfn_mr_info info = {};
 	struct command cmd;
@@ -51,6 +52,7 @@ int pfndv_query_mr(struct ibv_mr *mr, struct pfndv_mr_attr *attr, uint32_t attr_
 		return fail_querying(err, mr);
 
 	ours = (struct pfndv_mr_attr) {
+		.comp_mask = info.because && attr_size >= because_size ? PFNDV_MR_BECAUSE : 0,
 		.mode = info.mode,
 		.state = info.state,
 		.backend = info.backend,
@@ -66,6 +68,7 @@ int pfndv_query_mr(struct ibv_mr *mr, struct pfndv_mr_attr *attr, uint32_t attr_
 		.generation = info.generation,
 		.dmabuf_ino = info.dmabuf_ino,
 		.offset = info.offset,
+		.because = info.because,
 	};
 	extensible_copy_out(attr, attr_size, &ours, sizeof(ours));
 	return 0;

@@ -191,7 +191,7 @@ static int load_carrier(struct ibv_mr *carrier, const struct kernel_mr *mr,
 struct ibv_mr *pfndv_reg_dmabuf_mr(struct ibv_pd *pd, const struct pfndv_dmabuf_mr_attr *attr,
 				   uint32_t attr_size)
 {
-	const uint32_t first_size = FIRST_SIZE(struct pfndv_dmabuf_mr_attr, eventfd);
+	const uint32_t first_size = SIZE_UP_TO(struct pfndv_dmabuf_mr_attr, eventfd);
 	char reason[PFN_MR_REASON_MAX];
 	struct pfndv_dmabuf_mr_attr ours;
 	struct ibv_mr *carrier;

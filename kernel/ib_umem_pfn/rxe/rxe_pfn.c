@@ -461,16 +461,17 @@ static const char *rxe_pfn_backend_name(u32 backend)
 	return "unknown";
 }
 
-/* Why that one: what comes first in this order is taken. */
-static const char *rxe_pfn_backend_reason(u32 backend)
+static const char *rxe_pfn_because(u32 because)
 {
-	switch (backend) {
-	case PFN_MR_BACKEND_PFN:
+	switch (because) {
+	case PFN_MR_BECAUSE_LENDS:
 		return "exporter lends ranges";
-	case PFN_MR_BACKEND_VMAP:
+	case PFN_MR_BECAUSE_NO_RANGES:
 		return "exporter lends no ranges, maps for the kernel";
-	case PFN_MR_BACKEND_P2P:
+	case PFN_MR_BECAUSE_NO_VMAP:
 		return "exporter lends no ranges, has no kernel mapping, tells bus addresses";
+	case PFN_MR_BECAUSE_TEST:
+		return "exporter lends ranges, but test_bridge_lenders is set";
 	}
 	return "unknown";
 }
@@ -501,7 +502,7 @@ int rxe_pfn_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
 	    rdma_nl_put_driver_string(msg, "backend",
 				      rxe_pfn_backend_name(info.backend)) ||
 	    rdma_nl_put_driver_string(msg, "reason",
-				      rxe_pfn_backend_reason(info.backend)) ||
+				      rxe_pfn_because(info.because)) ||
 	    rdma_nl_put_driver_string(msg, "exporter",
 				      ib_umem_pfn_exporter(mr->pfn)) ||
 	    rdma_nl_put_driver_u64(msg, "ranges", info.ranges) ||

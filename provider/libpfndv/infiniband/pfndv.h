@@ -47,6 +47,14 @@ enum pfndv_backend {
 	PFNDV_BACKEND_P2P = 3,	/**< bus addresses of the exporter's PCI memory */
 };
 
+/** Why that backend. More may be added: see pfndv_because_str(). */
+enum pfndv_because {
+	PFNDV_BECAUSE_LENDS = 1,     /**< the exporter lends its ranges: PFN */
+	PFNDV_BECAUSE_NO_RANGES = 2, /**< it lends none, but maps for the kernel: VMAP */
+	PFNDV_BECAUSE_NO_VMAP = 3,   /**< it does neither, but tells bus addresses: P2P */
+	PFNDV_BECAUSE_TEST = 4,	     /**< it lends, but the kernel was told not to use that */
+};
+
 /** What a device supports. */
 struct pfndv_device_attr {
 	uint64_t comp_mask;    /**< fields beyond the first version that are valid; 0 */
@@ -74,9 +82,14 @@ struct pfndv_dmabuf_mr_attr {
 	int32_t eventfd;    /**< signalled once when revoked; may be closed afterwards */
 };
 
+/** Bits of pfndv_mr_attr.comp_mask. */
+enum pfndv_mr_mask {
+	PFNDV_MR_BECAUSE = 1 << 0, /**< because is valid: the kernel knows */
+};
+
 /** How a memory region is, and what has happened to it. */
 struct pfndv_mr_attr {
-	uint64_t comp_mask; /**< fields beyond the first version that are valid; 0 */
+	uint64_t comp_mask; /**< fields beyond offset that are valid: enum pfndv_mr_mask */
 	uint32_t mode;	    /**< enum pfndv_mode, never DEFAULT */
 	uint32_t state;	    /**< enum pfndv_state */
 	uint32_t backend;   /**< enum pfndv_backend */
@@ -92,6 +105,8 @@ struct pfndv_mr_attr {
 	uint64_t generation;	 /**< while it is the same, so are the ranges */
 	uint64_t dmabuf_ino;	 /**< inode number of the dma-buf, as in fdinfo */
 	uint64_t offset;	 /**< first byte in the dma-buf */
+	uint32_t because;	 /**< enum pfndv_because: why that backend; since 1.1 */
+	uint32_t reserved;	 /**< 0 */
 };
 
 /** Flags of pfndv_prefetch(). */
@@ -142,6 +157,9 @@ const char *pfndv_last_reason(void);
 const char *pfndv_mode_str(uint32_t mode);
 const char *pfndv_state_str(uint32_t state);
 const char *pfndv_backend_str(uint32_t backend);
+
+/** Why that backend, in words; "unknown" for a reason this library knows not. Since 1.1. */
+const char *pfndv_because_str(uint32_t because);
 
 #ifdef __cplusplus
 }

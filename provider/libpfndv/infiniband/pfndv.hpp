@@ -296,7 +296,7 @@ class Mr {
         return {.addr = address(offset), .length = size, .lkey = lkey()};
     }
 
-    /// State and counters.
+    /// State and counters; which backend serves it and why, see pfndv_because_str().
     [[nodiscard]] Result<pfndv_mr_attr> query() const {
         pfndv_mr_attr attr;
         if (const int error = ::pfndv_query_mr(get(), &attr, sizeof(attr)))

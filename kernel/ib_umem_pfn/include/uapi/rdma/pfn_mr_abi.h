@@ -34,6 +34,14 @@ enum pfn_mr_backend {
 	PFN_MR_BACKEND_P2P = 3,
 };
 
+/* Why that one and none before it. */
+enum pfn_mr_because {
+	PFN_MR_BECAUSE_LENDS = 1,	/* the exporter lends: there is no better */
+	PFN_MR_BECAUSE_NO_RANGES = 2,	/* it lends no ranges */
+	PFN_MR_BECAUSE_NO_VMAP = 3,	/* nor has it a kernel mapping */
+	PFN_MR_BECAUSE_TEST = 4,	/* it lends, but test_bridge_lenders is set */
+};
+
 /* struct pfn_mr_info - what PFN_MR_METHOD_QUERY returns. */
 struct pfn_mr_info {
 	__u32 mode;			/* enum pfn_mr_mode, never DEFAULT */
@@ -58,6 +66,8 @@ struct pfn_mr_info {
 					 * consist of, naturally aligned; bytes, 0
 					 * if not PRESENT or not known
 					 */
+	__u32 because;			/* enum pfn_mr_because: why that backend */
+	__u32 reserved;			/* 0 */
 };
 
 /* struct pfn_device_info - what PFN_DEVICE_METHOD_QUERY returns. */
