@@ -60,7 +60,7 @@ TEST_P(DmaBuffer, AddressesSayWhichBusTheyAreOf) {
     }
 
     edu->map(id);
-    const auto q = edu->query(id, ~0ULL, 0);
+    const auto q = edu->query(id);
     const auto bus = expected_bus(GetParam().placement);
     EXPECT_EQ(std::uint32_t{bus}, q.bus);
     EXPECT_EQ(is_peer(GetParam().placement) ? 0U : 1U, q.coherent);
@@ -70,20 +70,76 @@ TEST_P(DmaBuffer, AddressesSayWhichBusTheyAreOf) {
     EXPECT_EQ(0U, q.dma_addr % page_size());
     EXPECT_EQ(1U, q.maps);
     EXPECT_EQ(0U, q.stops);
-    if (q.extents == 1) {
-        // All that the two addresses have in common, up to one block for it all.
-        EXPECT_GE(q.best_pgsz, std::min<std::uint64_t>(size, q.dma_addr & -q.dma_addr));
-        EXPECT_EQ(size / std::min<std::uint64_t>(size, q.best_pgsz), q.blocks);
-    } else {
-        EXPECT_GE(q.best_pgsz, page_size());
-    }
-    EXPECT_EQ(0U, edu->query(id, 1ULL << 30, 0x1000).best_pgsz) << "no block is that large";
 
     edu->unmap(id);
     EXPECT_EQ(std::uint32_t{PFN_EDU_UNMAPPED}, edu->query(id).bus);
     EXPECT_EQ(0U, edu->query(id).stops) << "that was our own wish";
     edu->map(id);
     EXPECT_EQ(2U, edu->query(id).maps);
+}
+
+// The blocks of a page table are the addresses that the device really has.
+TEST_P(DmaBuffer, BlocksForAPageTable) {
+    if (way == Reach::NO)
+        GTEST_SKIP() << "no DMA to this memory in this guest";
+    const std::uint64_t page = page_size();
+    const auto id = edu->import(buffer.fd(), 0, size);
+    const auto pages = edu->blocks(id, page, 0); // maps, as a transfer does
+    const auto q = edu->query(id);
+    EXPECT_EQ(1U, q.maps);
+    EXPECT_EQ(page, pages.pgsz);
+    ASSERT_EQ(PAGES, pages.addr.size());
+    EXPECT_EQ(q.dma_addr, pages.addr[0]);
+    for (std::uint64_t i = 1; i < PAGES; ++i) {
+        if (q.bus == PFN_EDU_IOVA) {
+            EXPECT_EQ(q.dma_addr + (i * page), pages.addr[i]) << "page " << i;
+            continue;
+        }
+        // Without translation for each mapping, a page is where it is for everybody.
+        const auto alone = edu->import(buffer.fd(), i * page, page);
+        edu->map(alone);
+        EXPECT_EQ(edu->query(alone).dma_addr, pages.addr[i]) << "page " << i;
+        edu->release(alone);
+    }
+
+    // The fewest: the same pages, whatever blocks they are in.
+    const auto few = edu->blocks(id, ~0ULL, 0);
+    if (q.extents == 1) {
+        // All that the two addresses have in common, up to one block for it all.
+        EXPECT_GE(few.pgsz, std::min<std::uint64_t>(size, q.dma_addr & -q.dma_addr));
+    }
+    ASSERT_GE(few.pgsz, page);
+    const std::uint64_t before = q.dma_addr - few.addr.at(0); // in the first block
+    EXPECT_EQ((before + size - 1) / few.pgsz + 1, few.addr.size());
+    for (std::uint64_t i = 0; i < PAGES; ++i) {
+        const std::uint64_t at = before + (i * page);
+        EXPECT_EQ(pages.addr[i], few.addr.at(at / few.pgsz) + (at % few.pgsz)) << "page " << i;
+    }
+}
+
+TEST_P(DmaBuffer, BlocksOfAPart) {
+    if (way == Reach::NO)
+        GTEST_SKIP() << "no DMA to this memory in this guest";
+    const std::uint64_t page = page_size();
+    const std::uint64_t length = (3 * page) + 256;
+    constexpr std::uint64_t IOVA = 0x7f0000000000;
+    const auto id = edu->import(buffer.fd(), (4 * page) + 512, length); // ends in page 7
+    const auto pages = edu->blocks(id, page, IOVA + 512);
+    EXPECT_EQ(4U, pages.addr.size());
+    EXPECT_EQ(edu->query(id).dma_addr - 512, pages.addr.at(0));
+
+    // Blocks smaller than a page begin where the bytes do.
+    const auto small = edu->blocks(id, 512, IOVA + 512);
+    EXPECT_EQ((length + 511) / 512, small.addr.size());
+    EXPECT_EQ(pages.addr.at(0) + 512, small.addr.at(0));
+    EXPECT_EQ(pages.addr.at(3), small.addr.at((3 * page / 512) - 1));
+
+    EXPECT_ERRNO(EINVAL, edu->blocks(id, page, IOVA)) << "it is elsewhere in its page";
+    EXPECT_ERRNO(EINVAL, edu->blocks(id, 1ULL << 30, IOVA + 512)) << "no block is that large";
+    EXPECT_ERRNO(EINVAL, edu->blocks(id, 0, IOVA + 512));
+    EXPECT_ERRNO(ENOSPC, edu->blocks(id, page, IOVA + 512, 3));
+    EXPECT_ERRNO(EINVAL, edu->blocks(id, page, IOVA + 512, PFN_EDU_MAX_BLOCKS + 1));
+    EXPECT_ERRNO(ENOENT, edu->blocks(id + 1, page, IOVA + 512));
 }
 
 TEST_P(DmaBuffer, DataArriveBothWaysAndNowhereElse) {

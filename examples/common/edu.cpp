@@ -74,15 +74,29 @@ pfn_edu_transfer EduDevice::transfer(std::uint32_t id, std::uint64_t offset, std
     return arg;
 }
 
-pfn_edu_query EduDevice::query(std::uint32_t id, std::uint64_t pgsz_bitmap,
-                               std::uint64_t iova) const {
+pfn_edu_query EduDevice::query(std::uint32_t id) const {
     pfn_edu_query arg{};
     arg.id = id;
-    arg.pgsz_bitmap = pgsz_bitmap;
-    arg.iova = iova;
     if (::ioctl(fd(), PFN_EDU_IOC_QUERY, &arg) < 0)
         fail("PFN_EDU_IOC_QUERY");
     return arg;
+}
+
+EduDevice::Blocks EduDevice::blocks(std::uint32_t id, std::uint64_t pgsz_bitmap, std::uint64_t iova,
+                                    std::uint32_t max) const {
+    Blocks result;
+    result.addr.resize(max);
+    pfn_edu_blocks arg{};
+    arg.id = id;
+    arg.max = max;
+    arg.pgsz_bitmap = pgsz_bitmap;
+    arg.iova = iova;
+    arg.addrs = reinterpret_cast<std::uintptr_t>(result.addr.data());
+    if (::ioctl(fd(), PFN_EDU_IOC_BLOCKS, &arg) < 0)
+        fail("PFN_EDU_IOC_BLOCKS", arg.reason);
+    result.pgsz = arg.pgsz;
+    result.addr.resize(arg.blocks);
+    return result;
 }
 
 EduDevice::Synthetic EduDevice::synthetic(int like_fd, std::uint64_t ranges,

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string>
 #include <system_error>
+#include <vector>
 
 namespace pfn {
 
@@ -59,9 +60,17 @@ class EduDevice {
         return transfer(id, offset, length, mem_offset, flags | PFN_EDU_WRITE);
     }
 
-    /// @p pgsz_bitmap and @p iova: what to compute the best page size for.
-    [[nodiscard]] pfn_edu_query query(std::uint32_t id, std::uint64_t pgsz_bitmap = 0,
-                                      std::uint64_t iova = 0) const;
+    [[nodiscard]] pfn_edu_query query(std::uint32_t id) const;
+
+    /// What would be in a device's page table for the import.
+    struct Blocks {
+        std::uint64_t pgsz = 0;          ///< bytes of a block
+        std::vector<std::uint64_t> addr; ///< DMA address of each
+    };
+    /// @p pgsz_bitmap: block sizes to choose from; @p iova: where users of the device
+    /// see the first byte; @p max: how many blocks there may be at most.
+    [[nodiscard]] Blocks blocks(std::uint32_t id, std::uint64_t pgsz_bitmap, std::uint64_t iova,
+                                std::uint32_t max = PFN_EDU_MAX_BLOCKS) const;
 
     /// Two dma-bufs of memory that does not exist, said to be of the PCI device
     /// whose memory is behind @p like_fd.

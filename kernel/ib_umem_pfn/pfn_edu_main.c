@@ -229,6 +229,39 @@ static int import_map_and_lock(struct edu_import *imp, char *reason)
 	return 0;
 }
 
+/*
+ * What a driver whose device has a page table does at this point, with @list in
+ * place of the table.
+ */
+static int import_list_blocks(struct edu_import *imp,
+			      struct pfn_edu_blocks *arg, u64 *list)
+{
+	const struct pfn_dma_map *map = &imp->dma.map;
+	struct ib_umem_pfn_block_iter biter;
+	size_t i = 0;
+	int err;
+
+	err = import_map_and_lock(imp, arg->reason);
+	if (err)
+		return err;
+
+	arg->pgsz = ib_umem_pfn_best_pgsz(map, arg->pgsz_bitmap, arg->iova);
+	if (!arg->pgsz) {
+		err = -EINVAL;
+		goto out;
+	}
+	arg->blocks = ib_umem_pfn_num_blocks(map, arg->pgsz);
+	if (arg->blocks > arg->max) {
+		err = -ENOSPC;
+		goto out;
+	}
+	ib_umem_pfn_for_each_block(map, &biter, arg->pgsz)
+		list[i++] = ib_umem_pfn_block_addr(&biter);
+out:
+	ib_umem_pfn_unlock(imp->umem);
+	return err;
+}
+
 static void import_free(struct edu_import *imp)
 {
 	ib_umem_pfn_release(imp->umem);
@@ -442,15 +475,12 @@ static int ioctl_query(struct edu_file *file, void *data)
 	struct pfn_edu_query *arg = data;
 	struct edu_import *imp = xa_load(&file->imports, arg->id);
 	const struct pfn_dma_map *map;
-	u64 bitmap = arg->pgsz_bitmap, iova = arg->iova;
 
 	if (!imp)
 		return -ENOENT;
 	*arg = (struct pfn_edu_query) {
 		.id = arg->id,
 		.writable = imp->writable,
-		.pgsz_bitmap = bitmap,
-		.iova = iova,
 	};
 
 	ib_umem_pfn_lock(imp->umem);
@@ -463,13 +493,35 @@ static int ioctl_query(struct edu_file *file, void *data)
 		arg->dma_addr = pfn_dma_map_addr(map, 0, NULL);
 		arg->extents = map->extents;
 		arg->metadata_bytes = pfn_dma_map_metadata(map);
-		arg->best_pgsz = ib_umem_pfn_best_pgsz(map, bitmap, iova);
-		if (arg->best_pgsz)
-			arg->blocks = ib_umem_pfn_num_blocks(map,
-							     arg->best_pgsz);
 	}
 	ib_umem_pfn_unlock(imp->umem);
 	return 0;
+}
+
+static int ioctl_blocks(struct edu_file *file, void *data)
+{
+	struct pfn_edu_blocks *arg = data;
+	struct edu_import *imp = xa_load(&file->imports, arg->id);
+	u64 *list;
+	int err;
+
+	memset(arg->reason, 0, sizeof(arg->reason));
+	arg->pgsz = 0;
+	arg->blocks = 0;
+	if (arg->max > PFN_EDU_MAX_BLOCKS)
+		return -EINVAL;
+	if (!imp)
+		return -ENOENT;
+	list = kvmalloc_array(arg->max, sizeof(*list), GFP_KERNEL_ACCOUNT);
+	if (!list)
+		return -ENOMEM;
+	err = import_list_blocks(imp, arg, list);
+	/* Not under the reservation lock, which page faults take. */
+	if (!err && copy_to_user(u64_to_user_ptr(arg->addrs), list,
+				 arg->blocks * sizeof(*list)))
+		err = -EFAULT;
+	kvfree(list);
+	return err;
 }
 
 static int ioctl_synthetic(struct edu_file *file, void *data)
@@ -500,6 +552,7 @@ static const struct {
 	{ PFN_EDU_IOC_QUERY, ioctl_query },
 	{ PFN_EDU_IOC_SYNTHETIC, ioctl_synthetic },
 	{ PFN_EDU_IOC_COMPARE, ioctl_compare },
+	{ PFN_EDU_IOC_BLOCKS, ioctl_blocks },
 };
 
 union edu_arg {
@@ -510,6 +563,7 @@ union edu_arg {
 	struct pfn_edu_query query;
 	struct pfn_edu_synthetic synthetic;
 	struct pfn_edu_compare compare;
+	struct pfn_edu_blocks blocks;
 };
 
 static int edu_call(struct edu_file *file,

@@ -105,17 +105,36 @@ struct pfn_edu_query {
 	__u32 bus;			/* out: enum pfn_edu_bus */
 	__u32 coherent;			/* out: 1 if CPUs' caches are snooped */
 	__u32 writable;			/* out: 1 if the device may write */
-	__aligned_u64 pgsz_bitmap;	/* in: for best_pgsz */
-	__aligned_u64 iova;		/* in: for best_pgsz */
 	__aligned_u64 dma_addr;		/* out: of the first byte */
 	__aligned_u64 extents;		/* out: pieces with consecutive addresses */
 	__aligned_u64 metadata_bytes;	/* out: kernel memory for the addresses */
-	__aligned_u64 best_pgsz;	/* out: block size for a page table, 0: none */
-	__aligned_u64 blocks;		/* out: number of those */
 	__aligned_u64 maps;		/* out: times it was mapped */
 	__aligned_u64 stops;		/* out: times the exporter took it back */
 	__aligned_u64 reserved[2];	/* out: 0 */
 };
+
+/*
+ * struct pfn_edu_blocks - what would be in a device's page table for an import.
+ * Maps it, if need be, as filling a page table does. edu itself has none.
+ *
+ * Errors as for MAP, and
+ * EINVAL: no block size of @pgsz_bitmap fits; @pgsz is 0.
+ * ENOSPC: @blocks are more than @max; none are in @addrs.
+ */
+struct pfn_edu_blocks {
+	__u32 id;			/* in */
+	__u32 max;			/* in: room in @addrs, up to PFN_EDU_MAX_BLOCKS */
+	__aligned_u64 pgsz_bitmap;	/* in: block sizes to choose from, each a bit */
+	__aligned_u64 iova;		/* in: where users of the device see the first byte */
+	__aligned_u64 addrs;		/* in: user address of an array of __u64 that is
+					 * filled with the DMA addresses of the blocks
+					 */
+	__aligned_u64 pgsz;		/* out: bytes of a block */
+	__aligned_u64 blocks;		/* out: number of blocks */
+	char reason[PFN_EDU_REASON_SIZE];	/* out: if mapping fails */
+};
+
+#define PFN_EDU_MAX_BLOCKS	65536
 
 /*
  * struct pfn_edu_synthetic - two dma-bufs with the same list of device memory
@@ -169,5 +188,6 @@ struct pfn_edu_compare {
 #define PFN_EDU_IOC_QUERY	_IOWR(PFN_EDU_IOC_MAGIC, 6, struct pfn_edu_query)
 #define PFN_EDU_IOC_SYNTHETIC	_IOWR(PFN_EDU_IOC_MAGIC, 7, struct pfn_edu_synthetic)
 #define PFN_EDU_IOC_COMPARE	_IOWR(PFN_EDU_IOC_MAGIC, 8, struct pfn_edu_compare)
+#define PFN_EDU_IOC_BLOCKS	_IOWR(PFN_EDU_IOC_MAGIC, 9, struct pfn_edu_blocks)
 
 #endif /* _UAPI_LINUX_PFN_EDU_H */
