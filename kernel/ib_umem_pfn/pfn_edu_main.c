@@ -6,6 +6,7 @@
  *
  *   this file		the device, its engine, imports, the ioctls
  *   pfn_edu_compare.c	measures mapping by ranges against scatterlists
+ *   pfn_edu_synthetic.c	buffers to measure with that no machine has
  *
  * To follow a buffer takes two things. A transfer gets its addresses from
  * ib_umem_pfn_dma_map_and_lock() and starts the engine before it lets go of that

@@ -7,8 +7,10 @@
 
 struct device;
 
-/* pfn_edu_compare.c */
+/* pfn_edu_synthetic.c */
 int pfn_edu_synthetic(struct device *dev, struct pfn_edu_synthetic *arg);
+
+/* pfn_edu_compare.c */
 int pfn_edu_compare(struct device *dev, struct pfn_edu_compare *arg);
 
 #endif /* _PFN_EDU_PRIV_H */
