@@ -137,13 +137,15 @@ static int dmabuf_size(int fd, u64 *size)
 /**
  * pfn_edu_compare - PFN_EDU_IOC_COMPARE
  * @dev: the device that is to see the buffer
+ * @going: set when @dev's driver wants to be rid of us
  * @arg: see there
  *
  * One way failing is a result and not an error.
  *
  * Return: 0, or what that documents.
  */
-int pfn_edu_compare(struct device *dev, struct pfn_edu_compare *arg)
+int pfn_edu_compare(struct device *dev, const bool *going,
+		    struct pfn_edu_compare *arg)
 {
 	u64 pfn_size, sg_size;
 	u32 i;
@@ -166,6 +168,8 @@ int pfn_edu_compare(struct device *dev, struct pfn_edu_compare *arg)
 		if (!arg->sg.error)
 			arg->sg.error = round_sg(dev, arg->sg_fd, sg_size,
 						 &arg->sg);
+		if (READ_ONCE(*going))
+			return -ENODEV;
 		if (signal_pending(current))
 			return -EINTR;
 	}

@@ -79,6 +79,7 @@ MODULE_PARM_DESC(test_knobs, "for tests only: allow DMA at stale addresses, synt
  * @active: whose memory the engine may be using, or NULL; set under that
  *	import's reservation lock
  * @broken: a transfer did not end; the device is off the bus for good
+ * @going: the driver is being unbound, and waits for calls to end
  */
 struct edu_dev {
 	struct kref ref;
@@ -92,6 +93,7 @@ struct edu_dev {
 	struct mutex engine;		/* see above */
 	struct edu_import *active;
 	bool broken;
+	bool going;
 };
 
 /**
@@ -537,7 +539,7 @@ static int ioctl_compare(struct edu_file *file, void *data)
 	/* The other way may WARN about memory that the device cannot reach. */
 	if (!READ_ONCE(test_knobs))
 		return -EPERM;
-	return pfn_edu_compare(&file->edu->pdev->dev, data);
+	return pfn_edu_compare(&file->edu->pdev->dev, &file->edu->going, data);
 }
 
 static const struct {
@@ -751,6 +753,8 @@ static void edu_remove(struct pci_dev *pdev)
 	struct edu_dev *edu = pci_get_drvdata(pdev);
 	struct edu_file *file;
 
+	/* Who measures has a file's lock for as long as that takes. */
+	WRITE_ONCE(edu->going, true);
 	misc_deregister(&edu->misc);
 	mutex_lock(&edu->files_lock);
 	list_for_each_entry(file, &edu->files, node) {

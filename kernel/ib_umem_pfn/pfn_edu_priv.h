@@ -11,6 +11,7 @@ struct device;
 int pfn_edu_synthetic(struct device *dev, struct pfn_edu_synthetic *arg);
 
 /* pfn_edu_compare.c */
-int pfn_edu_compare(struct device *dev, struct pfn_edu_compare *arg);
+int pfn_edu_compare(struct device *dev, const bool *going,
+		    struct pfn_edu_compare *arg);
 
 #endif /* _PFN_EDU_PRIV_H */

@@ -167,7 +167,8 @@ struct pfn_edu_cost {
 /*
  * struct pfn_edu_compare - map and unmap a dma-buf by turns as we do and as
  * ib_umem_dmabuf_get_pinned() does, for the same device. EPERM unless the module's
- * parameter test_knobs is set.
+ * parameter test_knobs is set; EINTR after a signal, ENODEV if the driver is unbound
+ * meanwhile.
  */
 struct pfn_edu_compare {
 	__s32 pfn_fd;			/* in: for our way */
