@@ -268,10 +268,10 @@ static int bridge_pin(struct dma_buf_pfn_attachment *a)
 }
 
 /* To pin or map may have made the exporter move the buffer. */
-static int bridge_wait_for_move(struct dma_buf *dmabuf)
+static int bridge_wait_for_move(struct dma_buf *dmabuf, bool intr)
 {
 	long left = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_KERNEL,
-					  false, DMA_BUF_PFN_MOVE_TIMEOUT);
+					  intr, DMA_BUF_PFN_MOVE_TIMEOUT);
 
 	if (left < 0)
 		return left;
@@ -287,7 +287,7 @@ static void bridge_unmap_unpin(struct dma_buf_pfn_attachment *a)
 	bridge_unpin(a);
 }
 
-static int bridge_try_map(struct dma_buf_pfn_attachment *a)
+static int bridge_try_map(struct dma_buf_pfn_attachment *a, bool intr)
 {
 	int err;
 
@@ -300,7 +300,7 @@ static int bridge_try_map(struct dma_buf_pfn_attachment *a)
 		err = bridge_map_p2p(a);
 	if (err)
 		goto err_unpin;
-	err = bridge_wait_for_move(a->attach->dmabuf);
+	err = bridge_wait_for_move(a->attach->dmabuf, intr);
 	if (err)
 		goto err_unmap;
 	return 0;
@@ -316,19 +316,21 @@ err_unpin:
 /**
  * pfn_bridge_map - borrow what the exporter has to offer
  * @a: an attachment with a bridge and without a loan, reservation lock held
+ * @intr: a signal ends a wait for the exporter
  *
  * If it turns out that the exporter has revoked the buffer, the importer is told
  * in its callback before this returns -ENODEV.
  *
- * Return: 0 with @a->loan set; else as dma_buf_pfn_map().
+ * Return: 0 with @a->loan set; else as dma_buf_pfn_map(), or
+ * dma_buf_pfn_map_interruptible() with @intr.
  */
-int pfn_bridge_map(struct dma_buf_pfn_attachment *a)
+int pfn_bridge_map(struct dma_buf_pfn_attachment *a, bool intr)
 {
 	int err;
 
 	dma_resv_assert_held(a->attach->dmabuf->resv);
 
-	err = bridge_try_map(a);
+	err = bridge_try_map(a, intr);
 	if (err == -ENODEV) {
 		a->revoked = true;
 		a->ops->invalidate(a, true);
@@ -462,11 +464,14 @@ static int bridge_attach_pdev(struct dma_buf_pfn_attachment *a,
 	if (err)
 		return err;
 
-	dma_resv_lock(dmabuf->resv, NULL);
-	err = bridge_try_map(a);
+	err = dma_resv_lock_interruptible(dmabuf->resv, NULL);
+	if (err)
+		goto out;
+	err = bridge_try_map(a, true);
 	if (!err)
 		bridge_unmap_unpin(a);
 	dma_resv_unlock(dmabuf->resv);
+out:
 	if (err)
 		dma_buf_detach(dmabuf, a->attach);
 	return err;
@@ -476,7 +481,7 @@ static int bridge_attach_pdev(struct dma_buf_pfn_attachment *a,
 static bool is_final(int err)
 {
 	return !err || err == -ENODEV || err == -EIO || err == -EINTR ||
-	       err == -ETIMEDOUT;
+	       err == -ERESTARTSYS || err == -ETIMEDOUT;
 }
 
 static int bridge_attach_p2p(struct dma_buf_pfn_attachment *a,

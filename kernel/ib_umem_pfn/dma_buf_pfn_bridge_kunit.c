@@ -10,6 +10,7 @@
 #include <linux/iosys-map.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 #include <rdma/ib_umem_pfn.h>
@@ -583,6 +584,72 @@ static void umem_waits_for_the_data_test(struct kunit *test)
 	dma_fence_put(late->fence);
 }
 
+/* An exporter that begins to move when the buffer is mapped, and does not end. */
+static struct stranger *restless_export(struct kunit *test)
+{
+	struct stranger *s = stranger_export(test);
+
+	/* Freed by RCU, not with the test. */
+	s->fence = kzalloc_obj(*s->fence);
+	KUNIT_ASSERT_NOT_NULL(test, s->fence);
+	dma_fence_init64(s->fence, &copy_fence_ops, NULL,
+			 dma_fence_context_alloc(1), 1);
+	return s;
+}
+
+static void restless_rests(struct stranger *s)
+{
+	dma_fence_signal(s->fence);
+	dma_fence_put(s->fence);
+	s->fence = NULL;
+}
+
+static const struct dma_buf_pfn_loan *
+map_interruptible(struct fake_importer *im)
+{
+	struct dma_resv *resv = im->a->attach->dmabuf->resv;
+	const struct dma_buf_pfn_loan *loan;
+
+	dma_resv_lock(resv, NULL);
+	loan = dma_buf_pfn_map_interruptible(im->a);
+	dma_resv_unlock(resv);
+	return loan;
+}
+
+/* The wait is on behalf of a system call: it has done nothing yet. */
+static void signal_ends_the_wait_test(struct kunit *test)
+{
+	struct stranger *mapped = restless_export(test);
+	struct stranger *registered = restless_export(test);
+	struct fake_importer *im = attach(test, mapped, DMA_BUF_PFN_REVOCABLE);
+	struct ib_umem_pfn_attr attr = {};
+	unsigned long start = jiffies;
+
+	/* A kernel thread has the signals that it wants to have. */
+	allow_signal(SIGUSR1);
+	KUNIT_EXPECT_EQ(test, 0, send_sig(SIGUSR1, current, 1));
+	KUNIT_EXPECT_EQ(test, -ERESTARTSYS,
+			PTR_ERR_OR_ZERO(map_interruptible(im)));
+	KUNIT_EXPECT_NULL(test, im->a->loan);
+	KUNIT_EXPECT_EQ(test, 0, mapped->vmaps);
+	KUNIT_EXPECT_EQ(test, 0, mapped->pins);
+	KUNIT_EXPECT_EQ(test, 0, im->revokes);
+
+	KUNIT_EXPECT_EQ(test, -ERESTARTSYS,
+			PTR_ERR_OR_ZERO(get_umem(test, registered, &attr)));
+	KUNIT_EXPECT_NULL(test, attr.reason);
+	KUNIT_EXPECT_EQ(test, 0, registered->vmaps);
+	flush_signals(current);
+	disallow_signal(SIGUSR1);
+	KUNIT_EXPECT_LT(test, jiffies - start, DMA_BUF_PFN_MOVE_TIMEOUT);
+
+	/* The buffers are none the worse for it. */
+	restless_rests(mapped);
+	restless_rests(registered);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, map_interruptible(im));
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, get_umem(test, registered, &attr));
+}
+
 /* Rule: I8 */
 static void umem_says_why_not_test(struct kunit *test)
 {
@@ -613,6 +680,7 @@ static struct kunit_case bridge_cases[] = {
 	KUNIT_CASE(cpu_access_is_the_programs_to_tell_test),
 	KUNIT_CASE(umem_follows_test),
 	KUNIT_CASE(umem_waits_for_the_data_test),
+	KUNIT_CASE(signal_ends_the_wait_test),
 	KUNIT_CASE(umem_says_why_not_test),
 	{}
 };

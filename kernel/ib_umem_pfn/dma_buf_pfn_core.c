@@ -445,7 +445,8 @@ static int pfn_attach_lender(struct dma_buf_pfn_attachment *a,
  * what @mode needs, or the dma-buf does not lend ranges and @ops does not allow
  * a bridge; -EINVAL for an unknown mode; -ENOMEM; with a bridge also -ENXIO if
  * there is no way to the memory, -ENODEV if it has been revoked, -EBUSY if a
- * device could not be looked at, -ERESTARTSYS, or what the exporter returned.
+ * device could not be looked at, -EINTR or -ERESTARTSYS, or what the exporter
+ * returned.
  */
 struct dma_buf_pfn_attachment *
 dma_buf_pfn_attach(struct dma_buf *dmabuf, struct device *dev,
@@ -523,6 +524,22 @@ static int pfn_map_lender(struct dma_buf_pfn_attachment *a)
 	return 0;
 }
 
+static const struct dma_buf_pfn_loan *
+pfn_map(struct dma_buf_pfn_attachment *a, bool intr)
+{
+	int err;
+
+	dma_resv_assert_held(a->attach->dmabuf->resv);
+
+	if (a->loan)
+		return a->loan;
+	if (a->revoked)
+		return ERR_PTR(-ENODEV);
+
+	err = a->bridge ? pfn_bridge_map(a, intr) : pfn_map_lender(a);
+	return err ? ERR_PTR(err) : a->loan;
+}
+
 /**
  * dma_buf_pfn_map - borrow the ranges
  * @a: the attachment, reservation lock of its dma-buf held
@@ -538,21 +555,29 @@ static int pfn_map_lender(struct dma_buf_pfn_attachment *a)
 const struct dma_buf_pfn_loan *
 dma_buf_pfn_map(struct dma_buf_pfn_attachment *a)
 {
-	int err;
-
-	dma_resv_assert_held(a->attach->dmabuf->resv);
-
-	if (a->loan)
-		return a->loan;
-	if (a->revoked)
-		return ERR_PTR(-ENODEV);
-
-	err = a->bridge ? pfn_bridge_map(a) : pfn_map_lender(a);
-	return err ? ERR_PTR(err) : a->loan;
+	return pfn_map(a, false);
 }
 EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_map, "DMA_BUF_PFN");
 /* So that a test can have a fault that finds no memory, see fail_function. */
 ALLOW_ERROR_INJECTION(dma_buf_pfn_map, ERRNO);
+
+/**
+ * dma_buf_pfn_map_interruptible - borrow the ranges on behalf of a system call
+ * @a: the attachment, reservation lock of its dma-buf held
+ *
+ * As dma_buf_pfn_map(), but a signal ends the wait for an exporter behind a bridge,
+ * which may begin to move the buffer because it is borrowed. Nobody else makes one
+ * wait.
+ *
+ * Return: the loan; ERR_PTR(-ERESTARTSYS) because of a signal; else as
+ * dma_buf_pfn_map().
+ */
+const struct dma_buf_pfn_loan *
+dma_buf_pfn_map_interruptible(struct dma_buf_pfn_attachment *a)
+{
+	return pfn_map(a, true);
+}
+EXPORT_SYMBOL_NS_GPL(dma_buf_pfn_map_interruptible, "DMA_BUF_PFN");
 
 /**
  * dma_buf_pfn_unmap - give the ranges back

@@ -75,7 +75,7 @@ bool pfn_bridge_wanted(const struct dma_buf *dmabuf);
 int pfn_bridge_attach(struct dma_buf_pfn_attachment *a, struct dma_buf *dmabuf,
 		      struct device *dev);
 void pfn_bridge_detach(struct dma_buf_pfn_attachment *a);
-int pfn_bridge_map(struct dma_buf_pfn_attachment *a);
+int pfn_bridge_map(struct dma_buf_pfn_attachment *a, bool intr);
 void pfn_bridge_unmap(struct dma_buf_pfn_attachment *a);
 size_t pfn_bridge_bytes(const struct dma_buf_pfn_attachment *a);
 

@@ -127,7 +127,7 @@ static int umem_lock_settled(struct ib_umem_pfn *umem, bool intr)
 }
 
 /* Make the umem PRESENT. Called between umem_lock_settled() and unlocking. */
-static int umem_map(struct ib_umem_pfn *umem)
+static int umem_map(struct ib_umem_pfn *umem, bool intr)
 {
 	const struct dma_buf_pfn_loan *loan;
 	void *kva = NULL;
@@ -139,7 +139,8 @@ static int umem_map(struct ib_umem_pfn *umem)
 	if (umem->state == PFN_MR_STATE_REVOKED)
 		return -ENODEV;
 
-	loan = dma_buf_pfn_map(umem->attach);
+	loan = intr ? dma_buf_pfn_map_interruptible(umem->attach) :
+		      dma_buf_pfn_map(umem->attach);
 	if (IS_ERR(loan))
 		return PTR_ERR(loan);
 
@@ -156,14 +157,14 @@ static int umem_map(struct ib_umem_pfn *umem)
 }
 
 /* Map because of an access, unless another one was here first. */
-static int umem_fault_in(struct ib_umem_pfn *umem)
+static int umem_fault_in(struct ib_umem_pfn *umem, bool intr)
 {
 	int err;
 
 	if (umem->state != PFN_MR_STATE_ABSENT)
-		return umem_map(umem);
+		return umem_map(umem, intr);
 
-	err = umem_map(umem);
+	err = umem_map(umem, intr);
 	if (!err)
 		atomic64_inc(&umem->faults);
 	trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
@@ -187,7 +188,7 @@ int umem_map_and_lock(struct ib_umem_pfn *umem)
 	err = umem_lock_settled(umem, true);
 	if (err)
 		return err;
-	err = umem_fault_in(umem);
+	err = umem_fault_in(umem, true);
 	if (err)
 		dma_resv_unlock(umem->dmabuf->resv);
 	return err;
@@ -335,7 +336,7 @@ static int umem_map_first(struct ib_umem_pfn *umem,
 				   "the exporter did not finish moving the buffer in time");
 	if (err)
 		return err;
-	err = umem_map(umem);
+	err = umem_map(umem, true);
 	if (!err)
 		umem->revoked_event = revoked_event;
 	trace_ib_umem_pfn_map(umem, umem_ino(umem), umem->offset, umem->length,
@@ -556,7 +557,7 @@ static int umem_fault(struct ib_umem_pfn *umem)
 					umem->length, 0, err);
 		return err;
 	}
-	err = umem_fault_in(umem);
+	err = umem_fault_in(umem, false);
 	if (!err)
 		down_read(&umem->lock);
 	dma_resv_unlock(umem->dmabuf->resv);
@@ -579,7 +580,7 @@ static int umem_map_at_once(struct ib_umem_pfn *umem, bool *mapped)
 	} else if (umem->state == PFN_MR_STATE_ABSENT &&
 		   umem->attach->backend == DMA_BUF_PFN_BACKEND_RANGES &&
 		   dma_resv_test_signaled(resv, DMA_RESV_USAGE_KERNEL)) {
-		err = umem_map(umem);
+		err = umem_map(umem, true);
 		*mapped = !err;
 	}
 	dma_resv_unlock(resv);
@@ -594,7 +595,7 @@ static int umem_map_settled(struct ib_umem_pfn *umem, bool *mapped)
 	if (err)
 		return err;
 	*mapped = umem->state == PFN_MR_STATE_ABSENT;
-	err = umem_map(umem);
+	err = umem_map(umem, true);
 	dma_resv_unlock(umem->dmabuf->resv);
 	*mapped &= !err;
 	return err;

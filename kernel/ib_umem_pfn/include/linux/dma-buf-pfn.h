@@ -276,6 +276,8 @@ dma_buf_pfn_attach(struct dma_buf *dmabuf, struct device *dev,
 void dma_buf_pfn_detach(struct dma_buf_pfn_attachment *attach);
 const struct dma_buf_pfn_loan *
 dma_buf_pfn_map(struct dma_buf_pfn_attachment *attach);
+const struct dma_buf_pfn_loan *
+dma_buf_pfn_map_interruptible(struct dma_buf_pfn_attachment *attach);
 void dma_buf_pfn_unmap(struct dma_buf_pfn_attachment *attach);
 int dma_buf_pfn_lookup(struct dma_buf_pfn_attachment *attach, pgoff_t pgoff,
 		       unsigned long *pfn, unsigned int *max_order);
