@@ -28,6 +28,47 @@ class DmaCost : public DmaTest {
     }
 };
 
+TEST_F(DmaCost, HoldsUntilDroppedOrClosed) {
+    const DmaBuf buffer = alloc(64 * KIB);
+    for (const std::uint32_t way : {PFN_EDU_BY_RANGES, PFN_EDU_BY_SCATTERLIST}) {
+        edu->hold(buffer.fd(), way, 1);
+        edu->hold(buffer.fd(), way, 2);
+        EXPECT_EQ(3U, attachments(buffer));
+        edu->drop();
+        EXPECT_EQ(0U, attachments(buffer));
+        edu->drop();
+
+        edu->hold(buffer.fd(), way, 2);
+        edu.emplace();
+        EXPECT_EQ(0U, attachments(buffer)) << "closed";
+    }
+}
+
+TEST_F(DmaCost, HoldsWithinLimits) {
+    const DmaBuf buffer = alloc(64 * KIB);
+    EXPECT_ERRNO(EINVAL, edu->hold(buffer.fd(), 2, 1));
+    EXPECT_ERRNO(EBADF, edu->hold(-1, PFN_EDU_BY_RANGES, 1));
+    EXPECT_ERRNO(ENOSPC, edu->hold(buffer.fd(), PFN_EDU_BY_RANGES, PFN_EDU_MAX_HELD + 1));
+    edu->hold(buffer.fd(), PFN_EDU_BY_RANGES, 2);
+    EXPECT_ERRNO(ENOSPC, edu->hold(buffer.fd(), PFN_EDU_BY_RANGES, PFN_EDU_MAX_HELD - 1));
+    EXPECT_ERRNO(EBUSY, edu->hold(buffer.fd(), PFN_EDU_BY_SCATTERLIST, 1));
+    EXPECT_EQ(2U, attachments(buffer));
+    knobs.reset();
+    EXPECT_ERRNO(EPERM, edu->hold(buffer.fd(), PFN_EDU_BY_RANGES, 1));
+    edu->drop();
+    EXPECT_EQ(0U, attachments(buffer));
+}
+
+// Rule: D4
+TEST_F(DmaCost, UnbindingDropsWhatIsHeld) {
+    const DmaBuf buffer = alloc(64 * KIB);
+    const std::string device = edu->info().bus_name;
+    edu->hold(buffer.fd(), PFN_EDU_BY_RANGES, 2);
+    std::ofstream("/sys/bus/pci/drivers/pfn_edu/unbind") << device << std::flush;
+    EXPECT_EQ(0U, attachments(buffer));
+    EXPECT_ERRNO(ENODEV, edu->drop());
+}
+
 // Rule: D4
 TEST_F(DmaCost, UnbindingDoesNotWaitForAllRounds) {
     const DmaBuf buffer = alloc(16 * MIB);

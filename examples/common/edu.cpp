@@ -120,4 +120,18 @@ pfn_edu_compare EduDevice::compare(int pfn_fd, int sg_fd, std::uint32_t rounds) 
     return arg;
 }
 
+void EduDevice::hold(int dmabuf_fd, std::uint32_t way, std::uint32_t count) const {
+    pfn_edu_hold arg{};
+    arg.fd = dmabuf_fd;
+    arg.way = way;
+    arg.count = count;
+    if (::ioctl(fd(), PFN_EDU_IOC_HOLD, &arg) < 0)
+        fail("PFN_EDU_IOC_HOLD");
+}
+
+void EduDevice::drop() const {
+    if (::ioctl(fd(), PFN_EDU_IOC_DROP) < 0)
+        fail("PFN_EDU_IOC_DROP");
+}
+
 } // namespace pfn

@@ -81,6 +81,10 @@ class EduDevice {
     [[nodiscard]] Synthetic synthetic(int like_fd, std::uint64_t ranges,
                                       std::uint64_t range_size) const;
     [[nodiscard]] pfn_edu_compare compare(int pfn_fd, int sg_fd, std::uint32_t rounds) const;
+    /// Map the dma-buf @p count times, one of the ways that compare() does, and keep
+    /// it so until drop(), or until this is closed.
+    void hold(int dmabuf_fd, std::uint32_t way, std::uint32_t count) const;
+    void drop() const;
 
     void close() noexcept { fd_.close(); }
 

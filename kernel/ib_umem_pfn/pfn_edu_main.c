@@ -103,6 +103,7 @@ struct edu_dev {
  * @lock: protects what follows
  * @dead: the device is gone
  * @imports: by id
+ * @held: mappings that are being measured
  */
 struct edu_file {
 	struct edu_dev *edu;
@@ -110,6 +111,7 @@ struct edu_file {
 	struct mutex lock;		/* see above */
 	bool dead;
 	struct xarray imports;
+	struct pfn_edu_held held;
 };
 
 /**
@@ -542,6 +544,20 @@ static int ioctl_compare(struct edu_file *file, void *data)
 	return pfn_edu_compare(&file->edu->pdev->dev, &file->edu->going, data);
 }
 
+static int ioctl_hold(struct edu_file *file, void *data)
+{
+	if (!READ_ONCE(test_knobs))
+		return -EPERM;
+	return pfn_edu_hold(&file->held, &file->edu->pdev->dev,
+			    &file->edu->going, data);
+}
+
+static int ioctl_drop(struct edu_file *file, void *data)
+{
+	pfn_edu_drop(&file->held);
+	return 0;
+}
+
 static const struct {
 	unsigned int cmd;
 	int (*call)(struct edu_file *file, void *data);
@@ -556,6 +572,8 @@ static const struct {
 	{ PFN_EDU_IOC_SYNTHETIC, ioctl_synthetic },
 	{ PFN_EDU_IOC_COMPARE, ioctl_compare },
 	{ PFN_EDU_IOC_BLOCKS, ioctl_blocks },
+	{ PFN_EDU_IOC_HOLD, ioctl_hold },
+	{ PFN_EDU_IOC_DROP, ioctl_drop },
 };
 
 union edu_arg {
@@ -567,6 +585,7 @@ union edu_arg {
 	struct pfn_edu_synthetic synthetic;
 	struct pfn_edu_compare compare;
 	struct pfn_edu_blocks blocks;
+	struct pfn_edu_hold hold;
 };
 
 static int edu_call(struct edu_file *file,
@@ -601,7 +620,8 @@ static long edu_ioctl(struct file *filp, unsigned int cmd, unsigned long user)
 	    copy_from_user(&arg, uarg, _IOC_SIZE(cmd)))
 		return -EFAULT;
 	err = edu_call(file, edu_ioctls[i].call, &arg);
-	if (copy_to_user(uarg, &arg, _IOC_SIZE(cmd)))
+	if ((_IOC_DIR(cmd) & _IOC_READ) &&
+	    copy_to_user(uarg, &arg, _IOC_SIZE(cmd)))
 		return -EFAULT;
 	return err;
 }
@@ -627,7 +647,7 @@ static int edu_open(struct inode *inode, struct file *filp)
 	return nonseekable_open(inode, filp);
 }
 
-static void file_drop_imports(struct edu_file *file)
+static void file_drop_mappings(struct edu_file *file)
 {
 	struct edu_import *imp;
 	unsigned long id;
@@ -635,6 +655,7 @@ static void file_drop_imports(struct edu_file *file)
 	xa_for_each(&file->imports, id, imp)
 		import_free(imp);
 	xa_destroy(&file->imports);
+	pfn_edu_drop(&file->held);
 }
 
 static int edu_close(struct inode *inode, struct file *filp)
@@ -649,7 +670,7 @@ static int edu_close(struct inode *inode, struct file *filp)
 	mutex_lock(&edu->files_lock);
 	list_del(&file->node);
 	if (!file->dead)
-		file_drop_imports(file);
+		file_drop_mappings(file);
 	mutex_unlock(&edu->files_lock);
 
 	mutex_destroy(&file->lock);
@@ -759,7 +780,7 @@ static void edu_remove(struct pci_dev *pdev)
 	mutex_lock(&edu->files_lock);
 	list_for_each_entry(file, &edu->files, node) {
 		mutex_lock(&file->lock);
-		file_drop_imports(file);
+		file_drop_mappings(file);
 		file->dead = true;
 		mutex_unlock(&file->lock);
 	}

@@ -161,7 +161,9 @@ struct pfn_edu_cost {
 	__aligned_u64 unmap_ns;		/* out: unmap and detach, least */
 	__aligned_u64 unmap_ns_sum;	/* out */
 	__aligned_u64 extents;		/* out: DMA addresses that a driver sees */
-	__aligned_u64 bytes;		/* out: kernel memory it took, but for IOMMU page tables */
+	__aligned_u64 bytes;		/* out: kernel memory it took, computed; without what
+					 * the IOMMU needs
+					 */
 };
 
 /*
@@ -179,6 +181,30 @@ struct pfn_edu_compare {
 	struct pfn_edu_cost sg;		/* out */
 };
 
+enum pfn_edu_way {
+	PFN_EDU_BY_RANGES = 0,		/* as ib_umem_pfn does */
+	PFN_EDU_BY_SCATTERLIST = 1,	/* as ib_umem_dmabuf does */
+};
+
+#define PFN_EDU_MAX_HELD	16
+
+/*
+ * struct pfn_edu_hold - map a dma-buf as COMPARE does, one of the two ways, and
+ * keep it so, until DROP or the end of the file: to count what that takes with the
+ * kernel's tracepoints. What is held is of one way at a time.
+ *
+ * EPERM unless test_knobs is set.
+ * EBUSY: mappings of the other way are held.
+ * ENOSPC: they would be more than PFN_EDU_MAX_HELD.
+ * EINTR, ENODEV, and errors of mapping: those made until then are held.
+ */
+struct pfn_edu_hold {
+	__s32 fd;			/* in */
+	__u32 way;			/* in: enum pfn_edu_way */
+	__u32 count;			/* in: mappings to make */
+	__u32 reserved;			/* in: 0 */
+};
+
 #define PFN_EDU_IOC_MAGIC	0xB8
 #define PFN_EDU_IOC_INFO	_IOR(PFN_EDU_IOC_MAGIC, 0, struct pfn_edu_info)
 #define PFN_EDU_IOC_IMPORT	_IOWR(PFN_EDU_IOC_MAGIC, 1, struct pfn_edu_import)
@@ -190,5 +216,7 @@ struct pfn_edu_compare {
 #define PFN_EDU_IOC_SYNTHETIC	_IOWR(PFN_EDU_IOC_MAGIC, 7, struct pfn_edu_synthetic)
 #define PFN_EDU_IOC_COMPARE	_IOWR(PFN_EDU_IOC_MAGIC, 8, struct pfn_edu_compare)
 #define PFN_EDU_IOC_BLOCKS	_IOWR(PFN_EDU_IOC_MAGIC, 9, struct pfn_edu_blocks)
+#define PFN_EDU_IOC_HOLD	_IOW(PFN_EDU_IOC_MAGIC, 10, struct pfn_edu_hold)
+#define PFN_EDU_IOC_DROP	_IO(PFN_EDU_IOC_MAGIC, 11)
 
 #endif /* _UAPI_LINUX_PFN_EDU_H */
