@@ -2,8 +2,12 @@
 //
 // pfn-perf-dma: what it costs to let a device see a dma-buf, by ranges
 // (ib_umem_pfn) and by scatterlist (ib_umem_dmabuf), for the same buffer and the
-// same device, by turns. Needs the modules pfn_edu and pfn_vram; see
-// PFN_EDU_IOC_COMPARE for what is measured.
+// same device. Needs the modules pfn_edu and pfn_vram.
+//
+// Time: both ways by turns (PFN_EDU_IOC_COMPARE). Memory and the IOMMU's work: one way
+// alone, in passes of their own, as counting takes time (PFN_EDU_IOC_HOLD, trace.hpp).
+#include "trace.hpp"
+
 #include "common/edu.hpp"
 #include "common/error.hpp"
 #include "common/vram.hpp"
@@ -26,12 +30,25 @@ constexpr std::uint64_t KIB = 1024;
 constexpr std::uint64_t MIB = 1024 * KIB;
 constexpr std::uint64_t GIB = 1024 * MIB;
 
+/// What the kernel's tracepoints say of one mapping.
+struct Counted {
+    std::uint64_t bytes = 0;       ///< kernel memory while it is mapped
+    std::uint64_t iotlb_map = 0;   ///< IOTLB invalidations to map it
+    std::uint64_t iotlb_unmap = 0; ///< and to unmap it
+};
+
+/// One of the two ways.
+struct Cost {
+    pfn_edu_cost timed;
+    Counted counted; ///< unless timed.error
+};
+
 struct Row {
     std::string memory;
     std::uint64_t size;
     std::uint64_t ranges;
-    std::uint32_t rounds;
-    pfn_edu_compare result;
+    Cost pfn;
+    Cost sg;
 };
 
 std::string bytes_text(std::uint64_t bytes) {
@@ -85,18 +102,21 @@ class Report {
     }
 
     void print() const {
-        std::cout << std::format("{:23}  {:^37}  {:^37}  {:^20}\n", "", "by ranges (ib_umem_pfn)",
+        std::cout << std::format("{:23}  {:^44}  {:^44}  {:^28}\n", "", "by ranges (ib_umem_pfn)",
                                  "by scatterlist (ib_umem_dmabuf)", "scatterlist : ranges")
-                  << std::format("{:<6}{:>9}{:>8}  {:>9}{:>10}{:>10}{:>8}  {:>9}{:>10}{:>10}{:>8}  "
-                                 "{:>6}{:>7}{:>7}\n",
-                                 "memory", "size", "ranges", "map", "unmap", "memory", "pieces",
-                                 "map", "unmap", "memory", "pieces", "map", "unmap", "memory");
+                  << std::format("{:<6}{:>9}{:>8}  ", "memory", "size", "ranges")
+                  << std::format(
+                         "{0:>9}{1:>10}{2:>10}{3:>7}{4:>8}  {0:>9}{1:>10}{2:>10}{3:>7}{4:>8}  ",
+                         "map", "unmap", "memory", "IOTLB", "pieces")
+                  << std::format("{:>6}{:>7}{:>8}{:>7}\n", "map", "unmap", "memory", "IOTLB");
         for (const Row& row : rows_)
             print_row(row);
-        std::cout << "Times: the least of all rounds. Memory: the kernel's while mapped, computed "
-                     "from what is allocated and\nnot measured, without the IOMMU's page "
-                     "tables, which are the same. Pieces: DMA addresses that a "
-                     "driver has to look at.\n";
+        std::cout << "Times: the least of all rounds. Memory: what the kernel allocates for a "
+                     "mapping and keeps, measured by its\ntracepoints; without the IOMMU's page "
+                     "tables, which are the same. "
+                  << (has_iommu_ ? "IOTLB: invalidations to map + to unmap.\n"
+                                 : "IOTLB: there is no IOMMU, and nothing to do.\n")
+                  << "Pieces: DMA addresses that a driver has to look at.\n";
     }
 
     void write_json(std::ostream& out) const {
@@ -105,10 +125,10 @@ class Report {
             const Row& row = rows_[i];
             out << (i ? ",\n " : "\n ")
                 << std::format(R"({{"memory":"{}","size":{},"ranges":{},"rounds":{},)", row.memory,
-                               row.size, row.ranges, row.rounds);
-            json_cost(out, "pfn", row.result.pfn);
+                               row.size, row.ranges, rounds_);
+            json_cost(out, "pfn", row.pfn);
             out << ",";
-            json_cost(out, "sg", row.result.sg);
+            json_cost(out, "sg", row.sg);
             out << "}";
         }
         out << "\n]\n";
@@ -123,61 +143,108 @@ class Report {
             return;
         const DmaBuf buffer = vram_.alloc(
             {.size = size, .chunk = chunk, .placement = placement, .caps = PFN_VRAM_CAP_PIN});
-        add({.memory = memory,
-             .size = size,
-             .ranges = vram_.buf_info(buffer.fd()).ranges,
-             .rounds = rounds_,
-             .result = edu_.compare(buffer.fd(), buffer.fd(), rounds_)});
+        add(memory, size, vram_.buf_info(buffer.fd()).ranges, buffer.fd(), buffer.fd());
     }
 
     void synthetic(const DmaBuf& like, std::uint64_t ranges, std::uint64_t size) {
         const auto pair = edu_.synthetic(like.fd(), ranges, size);
-        add({.memory = "none",
-             .size = ranges * size,
-             .ranges = ranges,
-             .rounds = rounds_,
-             .result = edu_.compare(pair.ranges.get(), pair.scatterlist.get(), rounds_)});
+        add("none", ranges * size, ranges, pair.ranges.get(), pair.scatterlist.get());
     }
 
-    void add(const Row& row) {
-        failed_ = failed_ || row.result.pfn.error != 0;
-        rows_.push_back(row);
+    void add(const char* memory, std::uint64_t size, std::uint64_t ranges, int pfn_fd, int sg_fd) {
+        const pfn_edu_compare timed = edu_.compare(pfn_fd, sg_fd, rounds_);
+        failed_ = failed_ || timed.pfn.error != 0;
+        rows_.push_back({.memory = memory,
+                         .size = size,
+                         .ranges = ranges,
+                         .pfn = count(timed.pfn, pfn_fd, PFN_EDU_BY_RANGES),
+                         .sg = count(timed.sg, sg_fd, PFN_EDU_BY_SCATTERLIST)});
     }
 
-    static void print_row(const Row& row) {
-        const pfn_edu_cost& p = row.result.pfn;
-        const pfn_edu_cost& s = row.result.sg;
+    Cost count(const pfn_edu_cost& timed, int fd, pfn_edu_way way) {
+        constexpr std::uint32_t MAPPINGS = 2;
+        Cost cost{.timed = timed, .counted = {}};
+        if (timed.error != 0)
+            return cost;
+        edu_.hold(fd, way, 1); // what all mappings share is there then
+        trace_.start();
+        edu_.hold(fd, way, MAPPINGS);
+        trace_.stop();
+        cost.counted.bytes = trace_.kept().bytes() / MAPPINGS;
+        cost.counted.iotlb_map = trace_.iotlb_invalidations() / MAPPINGS;
+        trace_.start();
+        edu_.drop();
+        trace_.stop();
+        cost.counted.iotlb_unmap = trace_.iotlb_invalidations() / (MAPPINGS + 1);
+        return cost;
+    }
+
+    /// Does one translate what the device does?
+    [[nodiscard]] bool find_iommu() const {
+        const DmaBuf buffer =
+            vram_.alloc({.size = page_size(), .placement = PFN_VRAM_PLACEMENT_SYSTEM});
+        const auto id = edu_.import(buffer.fd(), 0, buffer.size());
+        edu_.map(id);
+        const bool found = edu_.query(id).bus == PFN_EDU_IOVA;
+        edu_.release(id);
+        return found;
+    }
+
+    void print_row(const Row& row) const {
+        const Cost& p = row.pfn;
+        const Cost& s = row.sg;
         std::cout << std::format("{:<6}{:>9}{:>8}  ", row.memory, bytes_text(row.size), row.ranges)
                   << cost_text(p) << "  " << cost_text(s) << "  ";
-        if (p.error == 0 && s.error == 0)
-            std::cout << std::format("{:>6}{:>7}{:>7}", ratio_text(s.map_ns, p.map_ns),
-                                     ratio_text(s.unmap_ns, p.unmap_ns),
-                                     ratio_text(s.bytes, p.bytes));
+        if (p.timed.error == 0 && s.timed.error == 0)
+            std::cout << std::format("{:>6}{:>7}{:>8}{:>7}",
+                                     ratio_text(s.timed.map_ns, p.timed.map_ns),
+                                     ratio_text(s.timed.unmap_ns, p.timed.unmap_ns),
+                                     ratio_text(s.counted.bytes, p.counted.bytes),
+                                     ratio_text(s.counted.iotlb_map + s.counted.iotlb_unmap,
+                                                p.counted.iotlb_map + p.counted.iotlb_unmap));
         std::cout << "\n";
     }
 
-    static std::string cost_text(const pfn_edu_cost& c) {
-        if (c.error != 0)
-            return std::format("{:>37}", "fails: " + error_text(c.error));
-        return std::format("{:>9}{:>10}{:>10}{:>8}", time_text(c.map_ns), time_text(c.unmap_ns),
-                           bytes_text(c.bytes), static_cast<std::uint64_t>(c.extents));
+    [[nodiscard]] std::string iotlb_text(const Counted& c) const {
+        if (!has_iommu_)
+            return "-";
+        return trace_.knows_iotlb() ? std::format("{}+{}", c.iotlb_map, c.iotlb_unmap) : "?";
     }
 
-    static void json_cost(std::ostream& out, const char* name, const pfn_edu_cost& c) {
+    [[nodiscard]] std::string cost_text(const Cost& c) const {
+        if (c.timed.error != 0)
+            return std::format("{:>44}", "fails: " + error_text(c.timed.error));
+        return std::format("{:>9}{:>10}{:>10}{:>7}{:>8}", time_text(c.timed.map_ns),
+                           time_text(c.timed.unmap_ns), bytes_text(c.counted.bytes),
+                           iotlb_text(c.counted), static_cast<std::uint64_t>(c.timed.extents));
+    }
+
+    /// What is not known, or makes no sense here, is null.
+    void json_cost(std::ostream& out, const char* name, const Cost& c) const {
+        const pfn_edu_cost& t = c.timed;
+        const bool iotlb = has_iommu_ && trace_.knows_iotlb() && t.error == 0;
+        const auto known = [](bool is, std::uint64_t value) {
+            return is ? std::to_string(value) : std::string("null");
+        };
         out << std::format(R"("{}":{{"error":{},"map_ns":{},"map_ns_sum":{},"unmap_ns":{},)", name,
-                           static_cast<int>(c.error), static_cast<std::uint64_t>(c.map_ns),
-                           static_cast<std::uint64_t>(c.map_ns_sum),
-                           static_cast<std::uint64_t>(c.unmap_ns))
-            << std::format(R"("unmap_ns_sum":{},"extents":{},"bytes":{}}})",
-                           static_cast<std::uint64_t>(c.unmap_ns_sum),
-                           static_cast<std::uint64_t>(c.extents),
-                           static_cast<std::uint64_t>(c.bytes));
+                           static_cast<int>(t.error), static_cast<std::uint64_t>(t.map_ns),
+                           static_cast<std::uint64_t>(t.map_ns_sum),
+                           static_cast<std::uint64_t>(t.unmap_ns))
+            << std::format(R"("unmap_ns_sum":{},"extents":{},"bytes":{},"bytes_computed":{},)",
+                           static_cast<std::uint64_t>(t.unmap_ns_sum),
+                           static_cast<std::uint64_t>(t.extents),
+                           known(t.error == 0, c.counted.bytes),
+                           static_cast<std::uint64_t>(t.bytes))
+            << std::format(R"("iotlb_map":{},"iotlb_unmap":{}}})",
+                           known(iotlb, c.counted.iotlb_map), known(iotlb, c.counted.iotlb_unmap));
     }
 
     std::uint32_t rounds_;
     std::uint64_t max_size_;
     VramDevice vram_;
     EduDevice edu_;
+    Trace trace_;
+    bool has_iommu_ = find_iommu();
     std::vector<Row> rows_;
     bool failed_ = false;
 };
