@@ -4,11 +4,9 @@
 // ranges get what they are used to from pfn_vram. vivid, a camera without
 // hardware, captures into buffers of ours: one device through a scatterlist
 // (videobuf2's dma-contig), one through a kernel mapping (vmalloc).
-#include "common/process.hpp"
-#include "support/modules.hpp"
 #include "support/rdma_test.hpp"
+#include "support/vivid.hpp"
 
-#include <fcntl.h>
 #include <linux/videodev2.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -16,7 +14,6 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,33 +24,13 @@ namespace {
 constexpr std::uint32_t VRAM = PFN_VRAM_PLACEMENT_VRAM;
 constexpr std::uint32_t SYSTEM = PFN_VRAM_PLACEMENT_SYSTEM;
 
-/// Load vivid with two devices that import as described at the top. False: this
-/// kernel has none.
-bool load_vivid() {
-    return module_loaded("vivid") || run_program({"modprobe", "-q", "vivid", "n_devs=2",
-                                                  "node_types=0x1,0x1", "allocators=1,0"},
-                                                 PATIENCE) == Exit{};
-}
-
 /// A video capture device that fills buffers of somebody else.
 class Camera {
   public:
     static constexpr std::uint32_t WIDTH = 320;
     static constexpr std::uint32_t HEIGHT = 180;
 
-    /// @p bus: "platform:vivid-000".
-    explicit Camera(std::string_view bus) {
-        for (const auto& entry : std::filesystem::directory_iterator("/dev")) {
-            if (!entry.path().filename().string().starts_with("video"))
-                continue;
-            Fd node(::open(entry.path().c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
-            v4l2_capability is{};
-            if (node && ::ioctl(node.get(), VIDIOC_QUERYCAP, &is) == 0 &&
-                bus == reinterpret_cast<const char*>(is.bus_info))
-                fd_ = std::move(node);
-        }
-        if (!fd_)
-            throw_errno(ENODEV, "no camera " + std::string(bus));
+    explicit Camera(std::string_view bus) : fd_(open_camera(bus)) {
         v4l2_format format{};
         format.type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
         format.fmt.pix.width = WIDTH;
@@ -122,7 +99,7 @@ class Camera {
 /// How a camera imports.
 struct Import {
     const char* name;
-    const char* bus;
+    std::string_view bus;
     bool scatterlist;
 };
 
@@ -174,8 +151,8 @@ class LegacyImport : public RdmaTest, public testing::WithParamInterface<Import>
     std::uint64_t seed = 0;
 };
 
-constexpr Import IMPORTS[] = {{"Scatterlist", "platform:vivid-000", true},
-                              {"KernelMapping", "platform:vivid-001", false}};
+constexpr Import IMPORTS[] = {{"Scatterlist", CONTIGUOUS_CAMERA, true},
+                              {"KernelMapping", VMALLOC_CAMERA, false}};
 
 INSTANTIATE_TEST_SUITE_P(Vivid, LegacyImport, testing::ValuesIn(IMPORTS),
                          [](const auto& test) { return std::string(test.param.name); });
