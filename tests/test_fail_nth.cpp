@@ -86,6 +86,25 @@ TEST_P(FailNthBuffer, PlainRegister) {
            4);
 }
 
+TEST_P(FailNthBuffer, RegisterByAddress) {
+    std::unique_ptr<DmaBuf> buffer;
+    Mapping cpu;
+    Mr mr;
+    report("ibv_reg_mr",
+           sweep(
+               [&] {
+                   mr = {};
+                   buffer.reset();
+                   buffer = std::make_unique<DmaBuf>(vram.alloc(spec()));
+                   cpu = buffer->map();
+               },
+               [&] { mr = Mr::host(gpu.pd, cpu.bytes()); },
+               [&](int error) {
+                   EXPECT_EQ(error ? 0U : 1U, vram.buf_info(buffer->fd()).attachments);
+               }),
+           4);
+}
+
 /// Bridges to our own exporter: others complain loudly when their allocations fail.
 class FailNthBridge : public FailNthBuffer {
   protected:

@@ -5,6 +5,7 @@
 #include "support/rdma_test.hpp"
 
 #include <nlohmann/json.hpp>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <array>
@@ -119,6 +120,21 @@ TEST_F(Observe, ResourceShowsModeAndOffset) {
         EXPECT_EQ(page_size(), shown.at("drv_offset"));
         EXPECT_EQ(page_size(), mr.query().offset);
     }
+}
+
+TEST_F(Observe, ResourceShowsMrsByAddressAsWhatTheyAre) {
+    const DmaBuf buffer = vram.alloc({.size = 4 * page_size()});
+    const Mapping cpu = buffer.map();
+    const Mr mr = Mr::host(gpu.pd, cpu.bytes().subspan(page_size() + 5, page_size()));
+    const Json shown = only_mr("-dd resource show mr", GPU_DEVICE);
+    EXPECT_EQ("dynamic", shown.at("drv_mode"));
+    EXPECT_EQ("present", shown.at("drv_state"));
+    EXPECT_EQ("pfn", shown.at("drv_backend"));
+    EXPECT_EQ("pfn_vram", shown.at("drv_exporter"));
+    EXPECT_EQ(inode(buffer.fd()), shown.at("drv_dmabuf"));
+    EXPECT_EQ(page_size() + 5, shown.at("drv_offset"));
+    EXPECT_EQ(page_size(), shown.at("mrlen"));
+    EXPECT_EQ(0, only_mr("statistic show mr", GPU_DEVICE).at("page_faults"));
 }
 
 TEST_F(Observe, HostMrsShowNothingOfTheSort) {
@@ -270,6 +286,48 @@ TEST_F(Observe, RefusalsSayWhy) {
     // Where an errno says it all, and where it succeeds, nothing is said.
     EXPECT_EQ("", reason(EBADF, pd, 0, -1, size));
     const ModeMr fine(pd, 0, any.fd(), 0, size, 0);
+}
+
+/// The kernel's words for why registering by address is refused.
+std::string address_reason(int error, const Pd& pd, std::uint32_t mode, std::uint64_t address,
+                           std::uint64_t length, unsigned access = FULL_ACCESS) {
+    try {
+        const auto mr = ModeMr::by_address(pd, mode, address, length, address, access);
+    } catch (const RegistrationError& e) {
+        EXPECT_EQ(Errno{error}, Errno{e.code().value()});
+        return e.reason();
+    }
+    return "it was not refused";
+}
+
+// Rule: I8
+TEST_F(Observe, RefusalsByAddressSayWhy) {
+    const Trace trace;
+    const std::uint64_t size = page_size();
+    const DmaBuf buffer = vram.alloc({.size = 2 * size});
+    const Mapping cpu = buffer.map();
+    const Mapping readonly(buffer.fd(), size, PROT_READ);
+    const DmaBuf mover = vram.alloc({.size = size, .caps = PFN_VRAM_CAP_MOVE});
+    const Mapping moving = mover.map();
+    const DmaBuf drm = foreign_buffer(Exporter::VGEM, 2 * size);
+    const Mapping part(drm.fd(), size);
+    const Pd& pd = gpu.pd;
+
+    EXPECT_EQ("the range does not end in the mapping of a dma-buf that it begins in",
+              address_reason(EINVAL, pd, 0, cpu.address() + size, size + 1));
+    EXPECT_EQ("the mapping does not allow the access that the access flags ask for",
+              address_reason(EACCES, pd, 0, readonly.address(), size));
+    EXPECT_EQ("the exporter does not tell which part of the dma-buf is mapped: map all of it, or "
+              "register the dma-buf",
+              address_reason(EOPNOTSUPP, pd, 0, part.address(), size));
+    EXPECT_EQ("the exporter may move or revoke the buffer and cannot pin it: no PINNED mode",
+              address_reason(EOPNOTSUPP, pd, PFN_MR_MODE_PINNED, moving.address(), size));
+    EXPECT_EQ("the length is 0", address_reason(EINVAL, pd, 0, cpu.address(), 0));
+
+    // Plain ibv_reg_mr() has no room for a reason.
+    EXPECT_ERRNO(EINVAL, Mr::host(pd, {cpu.bytes().data(), 2 * size + 1}));
+    EXPECT_TRUE(trace.has("ib_umem_pfn_refuse",
+                          {"fd=-1", "length=8193", "err=-22", "does not end in the mapping"}));
 }
 
 } // namespace

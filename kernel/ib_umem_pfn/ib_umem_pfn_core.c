@@ -379,6 +379,7 @@ static struct ib_umem_pfn *umem_get(struct device *dev, bool no_cpu,
 	umem->dmabuf = dmabuf;
 	umem->offset = attr->offset;
 	umem->length = attr->length;
+	umem->readonly = attr->readonly;
 	umem->writable = ib_access_writable(attr->access);
 	umem->state = PFN_MR_STATE_ABSENT;
 	init_rwsem(&umem->lock);
@@ -398,21 +399,21 @@ err_free:
 	return ERR_PTR(err);
 }
 
-static struct ib_umem_pfn *umem_get_fds(struct device *dev, bool no_cpu,
-					struct ib_umem_pfn_attr *attr)
+/**
+ * umem_get_dmabuf - borrow (a part of) a dma-buf
+ * @dev: the importing device
+ * @no_cpu: for a device that does DMA
+ * @attr: as for ib_umem_pfn_get(), but for @attr->fd, which is not looked at
+ * @dmabuf: the dma-buf; the caller's reference is taken over, also on failure
+ *
+ * Return: the umem, or the errors of ib_umem_pfn_get().
+ */
+struct ib_umem_pfn *umem_get_dmabuf(struct device *dev, bool no_cpu,
+				    struct ib_umem_pfn_attr *attr,
+				    struct dma_buf *dmabuf)
 {
 	struct eventfd_ctx *revoked_event = NULL;
 	struct ib_umem_pfn *umem;
-	struct dma_buf *dmabuf;
-
-	attr->reason = NULL;
-	dmabuf = dma_buf_get(attr->fd);
-	if (IS_ERR(dmabuf)) {
-		umem = ERR_CAST(dmabuf);
-		if (umem == ERR_PTR(-EINVAL))
-			attr->reason = "the file descriptor is not a dma-buf";
-		goto out;
-	}
 
 	if (attr->eventfd >= 0) {
 		revoked_event = eventfd_ctx_fdget(attr->eventfd);
@@ -431,9 +432,24 @@ static struct ib_umem_pfn *umem_get_fds(struct device *dev, bool no_cpu,
 		eventfd_ctx_put(revoked_event);
 err_put:
 	dma_buf_put(dmabuf);
-out:
 	trace_ib_umem_pfn_refuse(attr, PTR_ERR(umem));
 	return umem;
+}
+
+static struct ib_umem_pfn *umem_get_fd(struct device *dev, bool no_cpu,
+				       struct ib_umem_pfn_attr *attr)
+{
+	struct dma_buf *dmabuf;
+
+	attr->reason = NULL;
+	dmabuf = dma_buf_get(attr->fd);
+	if (IS_ERR(dmabuf)) {
+		if (dmabuf == ERR_PTR(-EINVAL))
+			attr->reason = "the file descriptor is not a dma-buf";
+		trace_ib_umem_pfn_refuse(attr, PTR_ERR(dmabuf));
+		return ERR_CAST(dmabuf);
+	}
+	return umem_get_dmabuf(dev, no_cpu, attr, dmabuf);
 }
 
 /**
@@ -463,7 +479,7 @@ out:
 struct ib_umem_pfn *ib_umem_pfn_get(struct ib_device *ibdev,
 				    struct ib_umem_pfn_attr *attr)
 {
-	return umem_get_fds(&ibdev->dev, false, attr);
+	return umem_get_fd(&ibdev->dev, false, attr);
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_get, "IB_UMEM_PFN");
 
@@ -478,7 +494,7 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_get, "IB_UMEM_PFN");
 struct ib_umem_pfn *ib_umem_pfn_get_for_dma(struct device *dev,
 					    struct ib_umem_pfn_attr *attr)
 {
-	return umem_get_fds(dev, true, attr);
+	return umem_get_fd(dev, true, attr);
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_get_for_dma, "IB_UMEM_PFN");
 
@@ -519,8 +535,8 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_release, "IB_UMEM_PFN");
  * For rereg_mr. On success the umem allows what @access needs.
  *
  * Context: process context, may sleep; reservation lock not held.
- * Return: 0; -EACCES if the dma-buf was exported without the rights;
- * -EOPNOTSUPP for rights that need persistent memory or paging by the MMU; -EBUSY
+ * Return: 0; -EACCES if the dma-buf was exported without the rights, or the mapping
+ * did not have them by whose address the umem was made; -EOPNOTSUPP for rights that need persistent memory or paging by the MMU; -EBUSY
  * if a device has it mapped with other rights.
  */
 int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access)
@@ -530,7 +546,8 @@ int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access)
 
 	if (access & (IB_ACCESS_ON_DEMAND | IB_ACCESS_FLUSH_PERSISTENT))
 		return -EOPNOTSUPP;
-	if (!umem_file_allows(umem->dmabuf, writable))
+	if (!umem_file_allows(umem->dmabuf, writable) ||
+	    (writable && umem->readonly))
 		return -EACCES;
 
 	dma_resv_lock(umem->dmabuf->resv, NULL);
@@ -1096,6 +1113,18 @@ const char *ib_umem_pfn_exporter(const struct ib_umem_pfn *umem)
 	return umem->dmabuf->exp_name;
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_exporter, "IB_UMEM_PFN");
+
+static int __init umem_init(void)
+{
+	return umem_va_init();
+}
+module_init(umem_init);
+
+static void __exit umem_exit(void)
+{
+	/* Without this the module could not be unloaded. */
+}
+module_exit(umem_exit);
 
 MODULE_DESCRIPTION("RDMA memory regions on dma-bufs by physical ranges");
 MODULE_AUTHOR("umem-pfn");

@@ -18,6 +18,7 @@ struct eventfd_ctx;
  * @offset: of the umem in the dma-buf, bytes
  * @length: of the umem, bytes
  * @no_cpu: for a device that does DMA: no kernel mapping, no CPU access
+ * @readonly: may not become @writable, even if the dma-buf's file would allow it
  * @writable: registered with an access right that writes
  * @revoked_event: signalled once when REVOKED, or NULL; under the reservation
  *	lock
@@ -42,6 +43,7 @@ struct ib_umem_pfn {
 	u64 offset;
 	u64 length;
 	bool no_cpu;
+	bool readonly;
 	bool writable;
 	struct eventfd_ctx *revoked_event;
 	struct list_head dma_maps;
@@ -62,8 +64,14 @@ struct ib_umem_pfn {
 
 /* ib_umem_pfn_core.c */
 int umem_map_and_lock(struct ib_umem_pfn *umem);
+struct ib_umem_pfn *umem_get_dmabuf(struct device *dev, bool no_cpu,
+				    struct ib_umem_pfn_attr *attr,
+				    struct dma_buf *dmabuf);
 
 /* ib_umem_pfn_dma.c */
 void umem_dma_stop_all(struct ib_umem_pfn *umem, bool revoked);
+
+/* ib_umem_pfn_vma.c */
+int umem_va_init(void);
 
 #endif /* _IB_UMEM_PFN_PRIV_H */

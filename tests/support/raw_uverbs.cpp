@@ -149,6 +149,29 @@ ModeMr::ModeMr(const Pd& pd, std::uint32_t mode, int fd, std::uint64_t offset, s
     handle_ = cmd.handle();
 }
 
+ModeMr ModeMr::by_address(const Pd& pd, std::uint32_t mode, std::uint64_t address,
+                          std::uint64_t length, std::uint64_t iova, unsigned access, int eventfd) {
+    ModeMr mr(pd.context());
+    std::array<char, PFN_MR_REASON_MAX> reason{};
+    Command cmd(UVERBS_OBJECT_MR, UVERBS_METHOD_REG_MR);
+    cmd.out_handle(UVERBS_ATTR_REG_MR_HANDLE);
+    cmd.in_handle(UVERBS_ATTR_REG_MR_PD_HANDLE, pd.get()->handle);
+    cmd.in_value(UVERBS_ATTR_REG_MR_ADDR, address);
+    cmd.in_value(UVERBS_ATTR_REG_MR_LENGTH, length);
+    cmd.in_value(UVERBS_ATTR_REG_MR_IOVA, iova);
+    cmd.in_value(UVERBS_ATTR_REG_MR_ACCESS_FLAGS, access);
+    cmd.in_value(PFN_MR_ATTR_REG_DMABUF_MODE, std::uint64_t{mode});
+    cmd.out(UVERBS_ATTR_REG_MR_RESP_LKEY, mr.lkey_);
+    cmd.out(UVERBS_ATTR_REG_MR_RESP_RKEY, mr.rkey_);
+    cmd.out_if_known(PFN_MR_ATTR_REG_DMABUF_REASON, reason);
+    if (eventfd >= 0)
+        cmd.in_fd(PFN_MR_ATTR_REG_DMABUF_EVENTFD, eventfd);
+    if (const int error = cmd.try_execute(mr.context_))
+        throw RegistrationError(error, reason.data());
+    mr.handle_ = cmd.handle();
+    return mr;
+}
+
 ModeMr::ModeMr(ModeMr&& other) noexcept
     : context_(other.context_), handle_(std::exchange(other.handle_, std::nullopt)),
       lkey_(other.lkey_), rkey_(other.rkey_) {}

@@ -51,6 +51,11 @@ class ModeMr {
     /// mode or @p eventfd is something else.
     ModeMr(const Pd& pd, std::uint32_t mode, int fd, std::uint64_t offset, std::uint64_t length,
            std::uint64_t iova, unsigned access = FULL_ACCESS, int eventfd = -1);
+    /// The same of @p length bytes at @p address of this process, as ibv_reg_mr()
+    /// does it, if that is in a mapping of a dma-buf.
+    static ModeMr by_address(const Pd& pd, std::uint32_t mode, std::uint64_t address,
+                             std::uint64_t length, std::uint64_t iova,
+                             unsigned access = FULL_ACCESS, int eventfd = -1);
     ModeMr(ModeMr&& other) noexcept;
     ModeMr& operator=(ModeMr&& other) noexcept;
     ~ModeMr();
@@ -63,6 +68,8 @@ class ModeMr {
     void dereg();
 
   private:
+    explicit ModeMr(ibv_context* context) : context_(context) {}
+
     ibv_context* context_;
     std::optional<std::uint32_t> handle_;
     std::uint32_t lkey_ = 0;

@@ -31,6 +31,11 @@
 				 ~(IB_ACCESS_ON_DEMAND | \
 				   IB_ACCESS_FLUSH_PERSISTENT))
 
+static bool transparent_dmabuf = true;
+module_param(transparent_dmabuf, bool, 0644);
+MODULE_PARM_DESC(transparent_dmabuf,
+		 "ibv_reg_mr() on a mapping of a dma-buf registers the dma-buf (default: yes)");
+
 static int rxe_pfn_get_attrs(struct uverbs_attr_bundle *attrs,
 			     struct ib_umem_pfn_attr *attr)
 {
@@ -57,7 +62,7 @@ static int rxe_pfn_get_attrs(struct uverbs_attr_bundle *attrs,
 	return attr->eventfd < 0 ? -EBADF : 0;
 }
 
-/* Tell the user, if there is more to tell than an errno does. */
+/* Tell the user, if there is more to tell than an errno does; @attrs may be NULL. */
 static int rxe_pfn_explain(struct rxe_dev *rxe,
 			   const struct ib_umem_pfn_attr *attr,
 			   struct uverbs_attr_bundle *attrs, int err)
@@ -70,7 +75,7 @@ static int rxe_pfn_explain(struct rxe_dev *rxe,
 			      attr->access, attr->mode, ERR_PTR(err),
 			      attr->reason ?: "");
 
-	if (attr->reason &&
+	if (attr->reason && attrs &&
 	    uverbs_attr_is_valid(attrs, PFN_MR_ATTR_REG_DMABUF_REASON)) {
 		int room = uverbs_attr_get_len(attrs,
 					       PFN_MR_ATTR_REG_DMABUF_REASON);
@@ -87,6 +92,16 @@ static int rxe_pfn_explain(struct rxe_dev *rxe,
 	return err;
 }
 
+static void rxe_pfn_mr_set(struct rxe_mr *mr, u64 iova, u64 length,
+			   struct ib_umem_pfn *umem)
+{
+	mr->pfn = umem;
+	mr->ibmr.iova = iova;
+	mr->ibmr.length = length;
+	mr->ibmr.type = IB_MR_TYPE_USER;
+	mr->state = RXE_MR_STATE_VALID;
+}
+
 static int rxe_pfn_mr_init(struct rxe_dev *rxe, struct rxe_mr *mr, u64 iova,
 			   struct ib_umem_pfn_attr *attr)
 {
@@ -98,12 +113,80 @@ static int rxe_pfn_mr_init(struct rxe_dev *rxe, struct rxe_mr *mr, u64 iova,
 	if (IS_ERR(umem))
 		return PTR_ERR(umem);
 
-	mr->pfn = umem;
-	mr->ibmr.iova = iova;
-	mr->ibmr.length = attr->length;
-	mr->ibmr.type = IB_MR_TYPE_USER;
-	mr->state = RXE_MR_STATE_VALID;
+	rxe_pfn_mr_set(mr, iova, attr->length, umem);
 	return 0;
+}
+
+/* As rxe_pfn_mr_init_user(), if it is a dma-buf; returns 1 if it is not. */
+static int rxe_pfn_mr_init_va(struct rxe_dev *rxe, u64 start, u64 length,
+			      u64 iova, int access, struct rxe_mr *mr,
+			      struct uverbs_attr_bundle *attrs)
+{
+	struct ib_umem_pfn_attr attr = {
+		.length = length,
+		.access = access,
+		.eventfd = -1,
+	};
+	struct ib_umem_pfn *umem;
+	u64 end;
+	int err;
+
+	err = attrs ? rxe_pfn_get_attrs(attrs, &attr) : 0;
+	if (err)
+		goto err_explain;
+	umem = ib_umem_pfn_get_va(&rxe->ib_dev, start, &attr);
+	if (!umem)
+		return 1;
+	if (IS_ERR(umem)) {
+		err = PTR_ERR(umem);
+		goto err_explain;
+	}
+	if (check_add_overflow(iova, length, &end)) {
+		attr.reason = "iova and length wrap around";
+		err = -EINVAL;
+		goto err_release;
+	}
+
+	rxe_mr_init(access, mr);
+	rxe_pfn_mr_set(mr, iova, length, umem);
+	return 0;
+
+err_release:
+	ib_umem_pfn_release(umem);
+err_explain:
+	return rxe_pfn_explain(rxe, &attr, attrs, err);
+}
+
+/**
+ * rxe_pfn_mr_init_user - the memory of an MR that was registered by address
+ * @rxe: the device
+ * @start: address in the current process
+ * @length: bytes
+ * @iova: address that peers use for the first byte
+ * @access: mask of &enum ib_access_flags, not for paging on demand
+ * @mr: the MR, in its pool
+ * @udata: of the call; may carry what &enum pfn_mr_attrs_reg_dmabuf has; or NULL
+ *
+ * In place of rxe_mr_init_user(), which gets all that is not a dma-buf's.
+ *
+ * Return: 0, or an errno of rxe_mr_init_user() or ib_umem_pfn_get_va(), or -EINVAL
+ * if iova and length wrap around.
+ */
+int rxe_pfn_mr_init_user(struct rxe_dev *rxe, u64 start, u64 length, u64 iova,
+			 int access, struct rxe_mr *mr, struct ib_udata *udata)
+{
+	struct uverbs_attr_bundle *attrs =
+		udata ? rdma_udata_to_uverbs_attr_bundle(udata) : NULL;
+	int err;
+
+	if (READ_ONCE(transparent_dmabuf) &&
+	    !ib_umem_pfn_va_is_ordinary(start)) {
+		err = rxe_pfn_mr_init_va(rxe, start, length, iova, access, mr,
+					 attrs);
+		if (err <= 0)
+			return err;
+	}
+	return rxe_mr_init_user(rxe, start, length, access, mr);
 }
 
 /**

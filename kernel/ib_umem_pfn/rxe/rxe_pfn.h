@@ -29,6 +29,8 @@ void rxe_pfn_mr_cleanup(struct rxe_mr *mr);
 int rxe_pfn_check_flush(struct rxe_mr *mr);
 
 /* for rxe_verbs.c */
+int rxe_pfn_mr_init_user(struct rxe_dev *rxe, u64 start, u64 length, u64 iova,
+			 int access, struct rxe_mr *mr, struct ib_udata *udata);
 int rxe_pfn_rereg_access(struct rxe_mr *mr, int access);
 int rxe_pfn_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
 int rxe_pfn_fill_stat_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);

@@ -21,11 +21,13 @@ struct ib_device;
 struct ib_umem_pfn;
 
 /**
- * struct ib_umem_pfn_attr - arguments of ib_umem_pfn_get()
+ * struct ib_umem_pfn_attr - arguments of ib_umem_pfn_get() and its kin
  * @fd: dma-buf file descriptor of the current process
  * @offset: first byte of the dma-buf that the umem covers
  * @length: number of bytes
  * @access: mask of &enum ib_access_flags; says whether the umem is written to
+ * @readonly: no right that writes may be added later, even if the dma-buf was
+ *	exported for writing
  * @mode: mode to attach with
  * @eventfd: eventfd of the current process to be signalled when the memory is
  *	revoked, or -1
@@ -36,6 +38,7 @@ struct ib_umem_pfn_attr {
 	u64 offset;
 	u64 length;
 	int access;
+	bool readonly;
 	enum pfn_mr_mode mode;
 	int eventfd;
 	const char *reason;
@@ -43,6 +46,9 @@ struct ib_umem_pfn_attr {
 
 struct ib_umem_pfn *ib_umem_pfn_get(struct ib_device *ibdev,
 				    struct ib_umem_pfn_attr *attr);
+bool ib_umem_pfn_va_is_ordinary(u64 addr);
+struct ib_umem_pfn *ib_umem_pfn_get_va(struct ib_device *ibdev, u64 addr,
+				       struct ib_umem_pfn_attr *attr);
 struct ib_umem_pfn *ib_umem_pfn_get_for_dma(struct device *dev,
 					    struct ib_umem_pfn_attr *attr);
 void ib_umem_pfn_release(struct ib_umem_pfn *umem);
