@@ -4,6 +4,7 @@
 #include "common/meminfo.hpp"
 #include "common/pattern.hpp"
 #include "common/process.hpp"
+#include "common/text.hpp"
 #include "common/vram.hpp"
 
 #include <gtest/gtest.h>
@@ -183,6 +184,26 @@ TEST(Conversation, OtherSideGone) {
 TEST(Conversation, SilenceTimesOut) {
     auto [a, b] = Channel::make_pair();
     EXPECT_THROW((void)b.recv<int>(10ms), Timeout);
+}
+
+TEST(Text, Bytes) {
+    EXPECT_EQ("0 B", bytes_text(0));
+    EXPECT_EQ("1023 B", bytes_text(1023));
+    EXPECT_EQ("1.0 KiB", bytes_text(1024));
+    EXPECT_EQ("4.0 MiB", bytes_text(4 << 20));
+    EXPECT_EQ("2.5 GiB", bytes_text(2.5 * (1 << 30)));
+}
+
+TEST(Text, Times) {
+    EXPECT_EQ("850 ns", time_text(850));
+    EXPECT_EQ("21.3 us", time_text(21300));
+    EXPECT_EQ("1.2 ms", time_text(1.2e6));
+    EXPECT_EQ("3.0 s", time_text(3e9));
+}
+
+TEST(Text, Counts) {
+    EXPECT_EQ("1 range", count_text(1, "range"));
+    EXPECT_EQ("1024 ranges", count_text(1024, "range"));
 }
 
 } // namespace

@@ -3,7 +3,6 @@
 // The parts of the demo that need no guest.
 #include "common/vram.hpp"
 #include "pfn_demo/options.hpp"
-#include "pfn_demo/text.hpp"
 #include "pfn_demo/traffic.hpp"
 
 #include <gtest/gtest.h>
@@ -72,26 +71,6 @@ TEST(DemoOptions, BadInputIsOneClearLine) {
     expect_refused({"--size", "4 parsecs"});
     expect_refused({"--frobnicate"});
     expect_refused({"surplus"});
-}
-
-TEST(DemoText, Bytes) {
-    EXPECT_EQ("0 B", bytes_text(0));
-    EXPECT_EQ("1023 B", bytes_text(1023));
-    EXPECT_EQ("1.0 KiB", bytes_text(1024));
-    EXPECT_EQ("4.0 MiB", bytes_text(4 << 20));
-    EXPECT_EQ("2.5 GiB", bytes_text(2.5 * (1 << 30)));
-}
-
-TEST(DemoText, Times) {
-    EXPECT_EQ("850 ns", time_text(850));
-    EXPECT_EQ("21.3 us", time_text(21300));
-    EXPECT_EQ("1.2 ms", time_text(1.2e6));
-    EXPECT_EQ("3.0 s", time_text(3e9));
-}
-
-TEST(DemoText, Counts) {
-    EXPECT_EQ("1 range", count_text(1, "range"));
-    EXPECT_EQ("1024 ranges", count_text(1024, "range"));
 }
 
 TEST(DemoLayout, PiecesCoverTheAreaExactly) {

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace pfn {
 
@@ -69,6 +70,8 @@ class DmaBuf {
     void wait_idle(std::chrono::milliseconds timeout) const;
     /// Close the descriptor; mappings and importers keep the buffer alive.
     void close() noexcept { fd_.close(); }
+    /// Hand the descriptor over.
+    [[nodiscard]] Fd release() noexcept { return std::move(fd_); }
 
   private:
     Fd fd_;

@@ -11,7 +11,6 @@
 //   connection  librdmacm
 //   traffic     what the peer writes, reads and adds
 //   cost        what registering costs
-//   text        numbers for people
 #include "pfn_demo/options.hpp"
 #include "pfn_demo/story.hpp"
 

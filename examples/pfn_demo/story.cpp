@@ -2,8 +2,8 @@
 #include "pfn_demo/story.hpp"
 
 #include "common/process.hpp"
+#include "common/text.hpp"
 #include "pfn_demo/protocol.hpp"
-#include "pfn_demo/text.hpp"
 #include "pfn_demo/workers.hpp"
 
 #include <unistd.h>

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-namespace pfn::demo {
+namespace pfn {
 
 /// "312 B", "16.4 KiB", "4.0 MiB"
 std::string bytes_text(double bytes);
@@ -20,4 +20,4 @@ std::string count_text(std::uint64_t count, const std::string& singular);
 /// What kind of machine figures come from: "emulated CPU (QEMU TCG)" ...
 std::string machine_kind();
 
-} // namespace pfn::demo
+} // namespace pfn

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-#include "pfn_demo/text.hpp"
+#include "common/text.hpp"
 
 #ifdef __x86_64__
 #include <cpuid.h>
@@ -9,7 +9,7 @@
 #include <cstring>
 #include <format>
 
-namespace pfn::demo {
+namespace pfn {
 
 std::string bytes_text(double bytes) {
     if (bytes < 1024)
@@ -58,4 +58,4 @@ std::string machine_kind() {
 #endif
 }
 
-} // namespace pfn::demo
+} // namespace pfn
