@@ -17,11 +17,12 @@ check_locked() {
 		shellcheck -x lab .ci/run lab.d/{guest-init,index-modules,machine,guest-bin/guest-{qmp,vram}} \
 			tests/lab/run-tests tests/lab/guest-checks.sh tests/rules/{check,selftest} \
 			tests/pfndv/{abi,installed} tests/newest/{build,run} \
+			tests/tools/completion tools/completions/* \
 			tests/mutants/{run,in-guest} \
 			provider/librxe/build.sh' "$CLONE"
 	step "$log" "clang-format" in_root bash -euc '
 		cd "$0"
-		find examples perf provider tests -name "*.[ch]pp" -print0 |
+		find examples perf provider tests tools -name "*.[ch]pp" -print0 |
 			xargs -0 clang-format --dry-run -Werror' "$CLONE"
 	step "$log" "checkpatch and sparse" in_root \
 		make -C "$CLONE/kernel/ib_umem_pfn" -j"$(nproc)" --no-print-directory check \
@@ -32,5 +33,5 @@ check_locked() {
 		CXX=g++-14 cmake -S "$0" -B /lab/build/check -G Ninja \
 			-DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON -DUMEM_PFN_SANITIZERS=OFF
 		exec "$@"' "$CLONE" run-clang-tidy -quiet \
-		-p /lab/build/check -j "$(nproc)" -warnings-as-errors='*' "^$CLONE/(examples|perf|tests)/"
+		-p /lab/build/check -j "$(nproc)" -warnings-as-errors='*' "^$CLONE/(examples|perf|tests|tools)/"
 }
