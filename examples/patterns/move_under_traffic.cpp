@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+//
+// Device memory does not stay where it is: its driver evicts it to system memory when
+// others need the room, and brings it back. A peer that is writing and reading meanwhile
+// need not know: the MR is told of each move, and faults the new place in.
+//
+//   move_under_traffic [GPU_SIDE [PEER_SIDE]]      RDMA devices
+#include "common/pattern.hpp"
+#include "common/vram.hpp"
+#include "patterns/ends.hpp"
+
+#include <atomic>
+#include <print>
+#include <thread>
+
+namespace {
+
+constexpr std::uint32_t SIZE = 256 << 10;
+constexpr unsigned MOVES = 50; ///< at least so many, and as many rounds
+
+/// What a GPU's driver does when its memory is short. Until @p stop.
+class Evictor {
+  public:
+    Evictor(const pfn::VramDevice& device, int dmabuf)
+        : thread_([this, &device, dmabuf](const std::stop_token& stop) {
+              for (unsigned i = 0; !stop.stop_requested(); ++i) {
+                  device.move(dmabuf,
+                              i % 2 == 0 ? PFN_VRAM_PLACEMENT_SYSTEM : PFN_VRAM_PLACEMENT_VRAM);
+                  ++moves_;
+              }
+          }) {}
+    [[nodiscard]] unsigned moves() const { return moves_; }
+
+  private:
+    std::atomic<unsigned> moves_ = 0;
+    std::jthread thread_; // last: it ends before what it uses goes
+};
+
+/// Write a pattern, read it back, compare.
+void round_trip(const pfn::End& peer, pfn::Remote target, const pfn::Mapping& memory,
+                const pfn::Mr& mr, std::uint64_t seed) {
+    const ibv_sge local{memory.address(), SIZE, mr.lkey()};
+    pfn::fill_pattern(memory.bytes(), seed);
+    peer.qp.post_write(seed, local, target);
+    pfn::complete(peer.cq);
+    pfn::fill_pattern(memory.bytes(), 0); // so that reading nothing is noticed
+    peer.qp.post_read(seed, local, target);
+    pfn::complete(peer.cq);
+    if (pfn::find_mismatch(memory.bytes(), seed))
+        throw std::runtime_error("what was written did not come back");
+}
+
+int run(std::span<char* const> arguments) {
+    pfn::End gpu(pfn::device_name(arguments, 1));
+    pfn::End peer(pfn::device_name(arguments, 2));
+    gpu.qp.connect(peer.qp.address());
+    peer.qp.connect(gpu.qp.address());
+
+    const pfn::VramDevice device;
+    const pfn::DmaBuf buffer = device.alloc({.size = SIZE});
+    const pfn::Mr mr = pfn::Mr::dmabuf(gpu.pd, buffer.fd(), 0, SIZE, /*iova=*/0);
+    const auto data = pfn::Mapping::anonymous(SIZE);
+    const auto data_mr = pfn::Mr::host(peer.pd, data.bytes());
+
+    unsigned rounds = 0;
+    {
+        const Evictor evictor(device, buffer.fd());
+        while (rounds < MOVES || evictor.moves() < MOVES)
+            round_trip(peer, {.address = 0, .rkey = mr.rkey()}, data, data_mr, ++rounds);
+        std::println("{} moves, {} writes and reads of {} KiB, all data right", evictor.moves(),
+                     rounds, SIZE >> 10);
+    }
+    // libpfndv tells what the MR has been through; the peer has seen none of it.
+    const pfndv_mr_attr attr = mr.query();
+    std::println("the MR was invalidated {} times and faulted {} times", attr.invalidations,
+                 attr.faults);
+    return attr.faults > 0 ? 0 : 1;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run({argv, static_cast<std::size_t>(argc)});
+    } catch (const std::exception& e) {
+        std::println(stderr, "move_under_traffic: {}", e.what());
+        return 1;
+    }
+}
