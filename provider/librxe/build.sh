@@ -56,9 +56,10 @@ for f in rxe_dmabuf.c rxe_dmabuf.h; do
 	cmp -s "$here/$f" "$src/providers/rxe/$f" || cp "$here/$f" "$src/providers/rxe/"
 done
 
+# No RPATH: the libibverbs to use is the one that loads it, not that of this build.
 [ -f "$build/build.ninja" ] ||
 	quietly cmake -GNinja -S "$src" -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-		-DNO_MAN_PAGES=1 -DNO_PYVERBS=1
+		-DNO_MAN_PAGES=1 -DNO_PYVERBS=1 -DCMAKE_SKIP_RPATH=1
 target=$(cd "$build" && ninja -t targets all | sed -n 's/^\(rxe-rdmav[0-9]*\): phony$/\1/p')
 [ -n "$target" ] || {
 	echo "librxe overlay: $tarball has no librxe to build" >&2
