@@ -14,8 +14,8 @@ check_locked() {
 	: >"$log"
 	step "$log" "shellcheck" in_root bash -euc '
 		cd "$0"
-		shellcheck -x lab .ci/run lab.d/{guest-init,index-modules,machine,guest-bin/guest-{qmp,vram}} \
-			debian/*.{preinst,postinst,postrm} \
+		shellcheck -x lab .ci/run lab.d/{guest-init,pristine-init,index-modules,machine,guest-bin/guest-{qmp,vram}} \
+			tests/package/{run,guest} debian/*.{preinst,postinst,postrm} \
 			tests/lab/run-tests tests/lab/guest-checks.sh tests/rules/{check,selftest} \
 			tests/pfndv/{abi,installed} tests/newest/{build,run} \
 			tests/tools/completion tools/completions/* \

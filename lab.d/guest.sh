@@ -11,6 +11,9 @@
 # ttyS0 is the kernel log and nothing else.
 
 readonly KEEP_LOGS=20
+# A host (pristine.sh) that the guest boots, and writes to, instead of the lab's root
+# with our modules: an init system of its own, KERNEL is the one it has installed.
+GUEST_HOST=
 # How much longer things may take there than with a stock kernel.
 readonly DEBUG_SLOWER=3
 # A kernel that has said nothing for so many seconds before it runs guest-init hangs
@@ -28,7 +31,7 @@ run_guest_shell() {
 
 # Sets STATUS, the exit status of it all.
 boot_and_wait() { # command|shell CMD...
-	local mode=$1 accel timeout
+	local mode=$1 accel timeout init=guest-init
 	shift
 	timeout=600
 	if is_debug "$KERNEL"; then timeout=$((timeout * DEBUG_SLOWER)); fi
@@ -36,9 +39,10 @@ boot_and_wait() { # command|shell CMD...
 	timeout=${OPT[timeout]:-$timeout}
 	new_run
 	write_job "$mode" "$@" >"$RUN/job"
-	cp "$LAB_D/guest-init" "$RUN/init"
+	if [[ -n $GUEST_HOST ]]; then init=pristine-init; fi
+	cp "$LAB_D/$init" "$RUN/init"
 	cp "$LAB_D/machine" "$RUN/machine"
-	with_lock "$BUILD.lock" "building for this clone" snapshot_build
+	[[ -n $GUEST_HOST ]] || with_lock "$BUILD.lock" "building for this clone" snapshot_build
 	accel=$(accelerator)
 	GUEST_START=$EPOCHREALTIME
 	if [[ $mode == shell ]]; then
@@ -136,7 +140,8 @@ probe_kvm() {
 
 # The machine as QEMU options, in the array QEMU.
 describe_machine() { # kvm|tcg
-	local accel=$1 cpu=host machine=q35 mem=${OPT[mem]}
+	local accel=$1 cpu=host machine=q35 mem=${OPT[mem]} kernel
+	kernel=$(kernel_image "$KERNEL")
 	if [[ -z $mem ]]; then
 		mem=2048
 		if is_debug "$KERNEL"; then mem=3072; fi # KASAN's shadow and quarantine, kmemleak's notes
@@ -166,11 +171,15 @@ describe_machine() { # kvm|tcg
 		watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60 workqueue.watchdog_thresh=60
 	)
 	[[ -z ${OPT[iommu]} ]] || machine+=,kernel-irqchip=split
+	if [[ -n $GUEST_HOST ]]; then
+		kernel=/run/share/boot/vmlinuz-$KERNEL
+		append+=(rw systemd.wants=lab.service)
+	fi
 	QEMU=(
 		qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
 		-machine "$machine,accel=$accel,memory-backend=ram" -cpu "$cpu" -smp "${OPT[smp]}"
 		-m "${mem}M" -object "memory-backend-memfd,id=ram,size=${mem}M,share=on"
-		-kernel "$(kernel_image "$KERNEL")"
+		-kernel "$kernel"
 		-chardev "socket,id=root,path=/run/lab/root.sock"
 		-device "vhost-user-fs-pci,queue-size=1024,chardev=root,tag=root"
 		-chardev "socket,id=work,path=/run/lab/work.sock"
@@ -228,6 +237,10 @@ describe_p2p() {
 #   /run/work   clone, build and this guest's directory, for the guest
 in_machine_namespace() { # CMD...
 	local debug=
+	if [[ -n $GUEST_HOST ]]; then
+		in_pristine_namespace "$@"
+		return
+	fi
 	if is_debug "$KERNEL"; then debug=$DEBUG; fi
 	exec unshare --mount --propagation private --pid --fork --kill-child bash -euc '
 		. "$0"; root=$1 clone=$2 run=$3 snapshot=$4 kernel=$5 stock=$6 debug=$7; shift 7
@@ -247,6 +260,22 @@ in_machine_namespace() { # CMD...
 		mount --bind "$run" "$work/run"
 		enter "$root" "$@"' "$LAB_D/mounts.sh" "$ROOT" "$CLONE" "$RUN" "$SNAPSHOT" "$KERNEL" \
 		"$(stock_modules "$KERNEL")" "$debug" "$@"
+}
+
+# The same with a host in place of the root as the guest sees it.
+in_pristine_namespace() { # CMD...
+	exec unshare --mount --propagation private --pid --fork --kill-child bash -euc '
+		. "$0"; root=$1 clone=$2 run=$3 host=$4; shift 4
+		work=$root/run/work
+		mount_read_only "$root" "$root"
+		mount_system "$root"
+		mkdir -p "$root"/run/{lab,share} "$work"/{clone,run}
+		mount --bind "$run" "$root/run/lab"
+		mount --bind "$host" "$root/run/share"
+		mount --bind "$run/init" "$root/run/share/lab/init"
+		mount --bind "$clone" "$work/clone"
+		mount --bind "$run" "$work/run"
+		enter "$root" "$@"' "$LAB_D/mounts.sh" "$ROOT" "$CLONE" "$RUN" "$GUEST_HOST" "$@"
 }
 
 # Sets ENDED to what ended first: guest, timeout, reader (of our stdout), or silence

@@ -92,21 +92,28 @@ package_list() { # [backports]: names in lab.d/packages
 }
 
 bootstrap() { # ROOT
-	local root=$1 proxy
+	local root=$1
+	debootstrap_trixie "$root" "$(package_list | paste -sd,)" \
+		--dpkgopt='path-exclude=/usr/share/man/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' \
+		--dpkgopt='path-exclude=/usr/share/doc/*'
+	# Mount points and data of the lab.
+	mkdir -p "$root"/lab/{run,build,debug} "$root/usr/src/umem-pfn"
+	touch "$root/lab/init"
+}
+
+# A minimal trixie with some packages, and backports and sources to install from.
+debootstrap_trixie() { # ROOT PACKAGE,... MMDEBSTRAP_OPTION...
+	local root=$1 packages=$2 proxy
+	shift 2
 	proxy=$(apt-config dump Acquire::http::Proxy 2>/dev/null | cut -d'"' -f2 || true)
 	unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-		mmdebstrap --mode=root --variant=minbase --include="$(package_list | paste -sd,)" \
+		mmdebstrap --mode=root --variant=minbase --include="$packages" \
 		${proxy:+--aptopt="Acquire::http::Proxy \"$proxy\""} \
 		--aptopt='APT::Install-Recommends "false"' \
 		--aptopt='Acquire::Retries "3"' \
 		--dpkgopt=force-unsafe-io \
-		--dpkgopt='path-exclude=/usr/share/man/*' \
-		--dpkgopt='path-exclude=/usr/share/locale/*' \
-		--dpkgopt='path-exclude=/usr/share/doc/*' \
-		trixie "$root" ${UMEM_PFN_MIRROR:+"$UMEM_PFN_MIRROR"}
-	# Mount points and data of the lab.
-	mkdir -p "$root"/lab/{run,build,debug} "$root/usr/src/umem-pfn"
-	touch "$root/lab/init"
+		"$@" trixie "$root" ${UMEM_PFN_MIRROR:+"$UMEM_PFN_MIRROR"}
 	# Backports and sources come from the mirror the root itself came from.
 	sed -n 's/^deb \(.*\) trixie main.*/deb \1 trixie-backports main\ndeb-src \1 trixie main/p' \
 		"$root/etc/apt/sources.list" | head -n 2 >"$root/etc/apt/sources.list.d/umem-pfn.list"
@@ -139,32 +146,42 @@ find_kernels() { # ROOT
 	cat "$root/lab/kernels"
 }
 
-# The image comes as linux-binary-* and linux-modules-*: the linux-image-*
-# package would only add an initramfs generator, which nothing here needs.
 install_kernels() { # ROOT
 	local root=$1 series release packages
 	mapfile -t packages < <(package_list backports)
 	while read -r series release; do
-		packages+=("linux-headers-$release" "linux-source-$series")
-		if in_root_writable "$root" apt-cache show "linux-binary-$release" >/dev/null 2>&1; then
-			packages+=("linux-binary-$release" "linux-modules-$release")
-		else
-			packages+=("linux-image-$release")
-		fi
+		# shellcheck disable=SC2207 # names
+		packages+=("linux-headers-$release" "linux-source-$series" $(kernel_packages "$root" "$release"))
 	done <"$root/lab/kernels"
-	in_root_writable "$root" env DEBIAN_FRONTEND=noninteractive INITRD=No \
-		apt-get install -y --no-install-recommends -t trixie-backports "${packages[@]}"
+	install_backports "$root" "${packages[@]}"
 	while read -r series release; do
-		[[ -f $root/boot/vmlinuz-$release ]] ||
-			ln "$root/lib/modules/$release/vmlinuz" "$root/boot/vmlinuz-$release"
-		[[ -f $root/lib/modules/$release/modules.dep.bin ]] ||
-			in_root_writable "$root" depmod "$release"
+		finish_kernel "$root" "$release"
 	done <"$root/lab/kernels"
 	# Builders of modules look for the debug kernel here, too.
 	read -r series release <"$root/lab/kernels"
 	release=$(debug_release "$release")
 	mkdir -p "$root/lib/modules/$release"
 	ln -s /lab/debug/build "$root/lib/modules/$release/build"
+}
+
+# The image comes as linux-binary-* and linux-modules-*: the linux-image-*
+# package would only add an initramfs generator, which nothing here needs.
+kernel_packages() { # ROOT RELEASE
+	if in_root_writable "$1" apt-cache show "linux-binary-$2" >/dev/null 2>&1; then
+		echo "linux-binary-$2 linux-modules-$2"
+	else
+		echo "linux-image-$2"
+	fi
+}
+finish_kernel() { # ROOT RELEASE
+	[[ -f $1/boot/vmlinuz-$2 ]] || ln "$1/lib/modules/$2/vmlinuz" "$1/boot/vmlinuz-$2"
+	[[ -f $1/lib/modules/$2/modules.dep.bin ]] || in_root_writable "$1" depmod "$2"
+}
+install_backports() { # ROOT PACKAGE...
+	local root=$1
+	shift
+	in_root_writable "$root" env DEBIAN_FRONTEND=noninteractive INITRD=No \
+		apt-get install -y --no-install-recommends -t trixie-backports "$@"
 }
 
 fetch_sources() { # ROOT
@@ -219,7 +236,7 @@ remove_tree() { # DIR; never crosses into something mounted there
 }
 remove_unused_roots() {
 	local old
-	for old in "$CACHE"/root-*; do
+	for old in "$CACHE"/{root,pristine}-*; do
 		[[ -d $old ]] || continue
 		if [[ ! -f $old/lab/stamp || -n $(find "$old/lab/stamp" -mtime "+$ROOT_UNUSED_DAYS") ]]; then
 			remove_tree "$old"

@@ -3,14 +3,19 @@
 #
 # ./lab test: the lab's own tests, and the tests of everything else in one guest
 # per lane, two lanes at a time. A lane is a kernel with or without a memory BAR, a
-# machine on which DMA takes another way, or the comparison with what upstream's own
-# tests say of the stock rxe.
+# machine on which DMA takes another way, our packages on a host that has nothing else
+# of us, or the comparison with what upstream's own tests say of the stock rxe.
 
 TEST_LOGS=$LOGS/tests
 
 cmd_test() { # [REGEX]
 	local regex=${1:-} lane series vram options row lanes=() which
 	mkdir -p "$TEST_LOGS"
+	if [[ $regex == package ]]; then # which builds what it needs
+		add_lane package "$CLONE/tests/package/run"
+		run_and_sum_up "$regex"
+		return
+	fi
 	build_all
 	mapfile -t lanes < <(
 		guest_lanes
@@ -41,13 +46,19 @@ cmd_test() { # [REGEX]
 			ctest --test-dir /lab/build/user --output-on-failure "${which[@]}" \
 			${regex:+-R "$regex"}
 	done
+	if [[ -z $regex${OPT[quick]}${OPT[kernel]}${OPT[vram]} ]]; then
+		add_lane package "$CLONE/tests/package/run"
+	fi
 	if [[ $regex == upstream || -z $regex${OPT[quick]}${OPT[kernel]}${OPT[vram]} ]]; then
 		add_guest_lane upstream "${OPT[kernel]:-$(installed_series | head -n 1)}" "${OPT[vram]:-64}" -- \
 			tests/upstream/compare
 	fi
+	run_and_sum_up "$regex"
+}
+run_and_sum_up() { # REGEX
 	run_lanes
 	show_lanes
-	sum_up "$regex"
+	sum_up "$1"
 }
 
 # A lane is an array of words: LANE_COMMAND, of all lanes one after the other, cut
