@@ -385,10 +385,11 @@ TEST_P(Ordinary, WhatCannotBeRegistered) {
     EXPECT_EQ(Errno{EFAULT}, Errno{reg_errno(nullptr, page)});
 }
 
-TEST_P(Ordinary, ImplicitPagingOnDemandIsEOPNOTSUPP) {
+// rxe has no such thing: EINVAL in 7.2, EOPNOTSUPP in 7.3.
+TEST_P(Ordinary, ImplicitPagingOnDemandIsRefused) {
     auto* const raw = ibv_reg_mr(gpu.pd.get(), nullptr, SIZE_MAX, IBV_ACCESS_ON_DEMAND);
     EXPECT_EQ(nullptr, raw);
-    EXPECT_EQ(EOPNOTSUPP, errno);
+    EXPECT_TRUE(errno == EINVAL || errno == EOPNOTSUPP) << strerrorname_np(errno);
 }
 
 /// Threads that change the mappings at one place while it is registered.
