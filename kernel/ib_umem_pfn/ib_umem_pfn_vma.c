@@ -12,6 +12,7 @@
  * Where in the dma-buf the mapping begins is vm_pgoff, if it is what the program
  * said to mmap(2). Not all exporters leave it alone: see va_first_page().
  */
+#include <linux/cache.h>
 #include <linux/dma-buf-pfn.h>
 #include <linux/err.h>
 #include <linux/fs.h>
@@ -33,7 +34,7 @@
 #define FOREIGN_OFFSETS_FROM	(SZ_4G >> PAGE_SHIFT)
 
 /* The file operations of all dma-bufs. The dma-buf core does not tell whose they are. */
-static const struct file_operations *dma_buf_fops;
+static const struct file_operations *dma_buf_fops __ro_after_init;
 
 /**
  * struct va_dmabuf - what is mapped at a range of addresses
