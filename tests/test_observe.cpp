@@ -313,12 +313,11 @@ TEST_F(Observe, RefusalsByAddressSayWhy) {
     const Mapping part(drm.fd(), size);
     const Pd& pd = gpu.pd;
 
-    EXPECT_EQ("the range does not end in the mapping of a dma-buf that it begins in",
+    EXPECT_EQ("the range does not end in the mapping that it begins in",
               address_reason(EINVAL, pd, 0, cpu.address() + size, size + 1));
-    EXPECT_EQ("the mapping does not allow the access that the access flags ask for",
+    EXPECT_EQ("the mapping forbids what the access flags ask for",
               address_reason(EACCES, pd, 0, readonly.address(), size));
-    EXPECT_EQ("the exporter does not tell which part of the dma-buf is mapped: map all of it, or "
-              "register the dma-buf",
+    EXPECT_EQ("which part of the dma-buf is mapped is not known: map it all",
               address_reason(EOPNOTSUPP, pd, 0, part.address(), size));
     EXPECT_EQ("the exporter may move or revoke the buffer and cannot pin it: no PINNED mode",
               address_reason(EOPNOTSUPP, pd, PFN_MR_MODE_PINNED, moving.address(), size));

@@ -536,8 +536,9 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_release, "IB_UMEM_PFN");
  *
  * Context: process context, may sleep; reservation lock not held.
  * Return: 0; -EACCES if the dma-buf was exported without the rights, or the mapping
- * did not have them by whose address the umem was made; -EOPNOTSUPP for rights that need persistent memory or paging by the MMU; -EBUSY
- * if a device has it mapped with other rights.
+ * did not have them by whose address the umem was made; -EOPNOTSUPP for rights that
+ * need persistent memory or paging by the MMU; -EBUSY if a device has it mapped with
+ * other rights.
  */
 int ib_umem_pfn_change_access(struct ib_umem_pfn *umem, int access)
 {

@@ -169,15 +169,15 @@ static int va_resolve(struct vm_area_struct *vma, struct dma_buf *dmabuf,
 	mmap_assert_locked(vma->vm_mm);
 
 	if (attr->length > vma->vm_end - addr) {
-		attr->reason = "the range does not end in the mapping of a dma-buf that it begins in";
+		attr->reason = "the range does not end in the mapping that it begins in";
 		return -EINVAL;
 	}
 	if (!va_allows(vma, ib_access_writable(attr->access))) {
-		attr->reason = "the mapping does not allow the access that the access flags ask for";
+		attr->reason = "the mapping forbids what the access flags ask for";
 		return -EACCES;
 	}
 	if (va_first_page(vma, dmabuf, &first)) {
-		attr->reason = "the exporter does not tell which part of the dma-buf is mapped: map all of it, or register the dma-buf";
+		attr->reason = "which part of the dma-buf is mapped is not known: map it all";
 		return -EOPNOTSUPP;
 	}
 	va->offset = (first << PAGE_SHIFT) + (addr - vma->vm_start);
