@@ -10,6 +10,7 @@
 #include "patterns/ends.hpp"
 
 #include <atomic>
+#include <cstdio>
 #include <print>
 #include <thread>
 
@@ -83,7 +84,7 @@ int main(int argc, char** argv) {
     try {
         return run({argv, static_cast<std::size_t>(argc)});
     } catch (const std::exception& e) {
-        std::println(stderr, "move_under_traffic: {}", e.what());
+        (void)std::fprintf(stderr, "move_under_traffic: %s\n", e.what());
         return 1;
     }
 }

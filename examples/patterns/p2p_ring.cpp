@@ -10,6 +10,7 @@
 #include "common/vram.hpp"
 #include "patterns/ends.hpp"
 
+#include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <print>
@@ -84,6 +85,7 @@ int member(unsigned rank, const std::string& rdma, const pfn::Channel& parent) {
 /// Introduce them to each other, and let them go.
 void introduce(std::deque<pfn::Child>& ring) {
     std::vector<Address> addresses;
+    addresses.reserve(ring.size());
     for (pfn::Child& child : ring)
         addresses.push_back(child.channel().recv<Address>());
     const std::size_t n = ring.size();
@@ -128,7 +130,7 @@ int main(int argc, char** argv) {
     try {
         return run({argv, static_cast<std::size_t>(argc)});
     } catch (const std::exception& e) {
-        std::println(stderr, "p2p_ring: {}", e.what());
+        (void)std::fprintf(stderr, "p2p_ring: %s\n", e.what());
         return 1;
     }
 }

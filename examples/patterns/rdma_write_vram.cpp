@@ -9,6 +9,7 @@
 #include "common/vram.hpp"
 #include "patterns/ends.hpp"
 
+#include <cstdio>
 #include <print>
 
 namespace {
@@ -54,7 +55,7 @@ int main(int argc, char** argv) {
     try {
         return run({argv, static_cast<std::size_t>(argc)});
     } catch (const std::exception& e) {
-        std::println(stderr, "rdma_write_vram: {}", e.what());
+        (void)std::fprintf(stderr, "rdma_write_vram: %s\n", e.what());
         return 1;
     }
 }

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <print>
 #include <string_view>
@@ -100,7 +101,7 @@ int main(int argc, char** argv) {
     try {
         return run({argv, static_cast<std::size_t>(argc)});
     } catch (const std::exception& e) {
-        std::println(stderr, "revoke_event: {}", e.what());
+        (void)std::fprintf(stderr, "revoke_event: %s\n", e.what());
         return 1;
     }
 }

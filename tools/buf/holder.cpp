@@ -47,6 +47,8 @@ void leave_terminal() {
     if (::chdir("/") != 0)
         throw_errno("chdir to /");
     const Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (!null)
+        throw_errno("open /dev/null");
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
         ::dup2(null.get(), fd);
 }

@@ -20,6 +20,7 @@ namespace {
 int number(std::string_view text) {
     int value = -1;
     const char* end = text.data() + text.size();
+    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): it is given the end, too
     const auto [rest, error] = std::from_chars(text.data(), end, value);
     return error == std::errc{} && rest == end && value >= 0 ? value : -1;
 }

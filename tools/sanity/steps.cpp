@@ -47,7 +47,7 @@ constexpr int MOVES = 20;
 /// is there for those that follow; everything goes with this object.
 class Session {
   public:
-    explicit Session(const Subject& subject) : subject_(subject) {}
+    explicit Session(Subject subject) : subject_(std::move(subject)) {}
 
     std::string allocate();
     std::string register_it();
@@ -82,11 +82,11 @@ class Session {
     /// The buffer as libpfndv has it.
     pfndv::DmaBuf dmabuf() { return value(pfndv::DmaBuf::dup(buffer_.fd())); }
     /// Where data goes: everything but the counter.
-    std::uint64_t data_size() const { return buffer_.size() - HEADER; }
-    Remote remote(std::uint64_t offset) const {
+    [[nodiscard]] std::uint64_t data_size() const { return buffer_.size() - HEADER; }
+    [[nodiscard]] Remote remote(std::uint64_t offset) const {
         return {.address = mr_->address(offset), .rkey = mr_->rkey()};
     }
-    ibv_sge local() const {
+    [[nodiscard]] ibv_sge local() const {
         return {.addr = host_.address(),
                 .length = static_cast<std::uint32_t>(data_size()),
                 .lkey = host_mr_.lkey()};
