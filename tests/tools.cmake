@@ -9,10 +9,11 @@ foreach(tool info sanity buf installed)
 endforeach()
 add_test(NAME tools.completion COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/tools/completion"
          "${tools_dir}/completions")
-set_tests_properties(tools.info tools.sanity PROPERTIES LABELS guest)
+set_tests_properties(tools.sanity PROPERTIES LABELS guest)
 # What they are about is not the kernel, and they start many programs, which takes long
 # under emulation.
-set_tests_properties(tools.buf tools.installed tools.completion PROPERTIES LABELS "guest;once")
+set_tests_properties(tools.info tools.buf tools.installed tools.completion
+                     PROPERTIES LABELS "guest;once")
 set_tests_properties(tools.info tools.sanity tools.buf tools.installed tools.completion
                      PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE)
 
