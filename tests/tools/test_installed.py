@@ -34,6 +34,7 @@ class Installed(unittest.TestCase):
         wanted = {form.format(tool) for tool in TOOLS
                   for form in ("bin/{}", "share/man/man1/{}.1",
                                "share/bash-completion/completions/{}")}
+        wanted |= {"bin/pfn_demo", "share/man/man1/pfn_demo.1"}
         self.assertEqual(wanted, {f for f in files if "libpfndv" not in f})
 
 
