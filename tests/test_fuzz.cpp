@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
+#include <fstream>
 #include <thread>
 
 namespace pfn::fuzz {

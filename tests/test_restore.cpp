@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <set>
+#include <thread>
 
 namespace pfn {
 namespace {
