@@ -22,7 +22,7 @@ readonly DEBUG_FORMAT=1
 DEBUG_LOG=$CACHE/logs/debug-kernel.log
 DEBUG_NEW=$CACHE/.kernel-debug-new
 DEBUG_KEPT=$CACHE/.kernel-debug-kept
-readonly DEBUG_MIB=3500 DEBUG_LINES=2330
+readonly DEBUG_MIB=3500 DEBUG_LINES=2470
 
 is_debug() { [[ $1 == *-debug ]]; } # RELEASE
 
