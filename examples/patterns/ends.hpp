@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //
-// What every example here begins with: one end of a connection.
+// What every example here begins and ends with: one end of a connection, main().
 #pragma once
 
 #include "common/verbs.hpp"
 
+#include <cstdio>
+#include <exception>
+#include <filesystem>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -47,6 +50,17 @@ inline ibv_wc complete(const Cq& cq) {
     if (wc.status != IBV_WC_SUCCESS)
         throw std::runtime_error(std::string("RDMA: ") + ibv_wc_status_str(wc.status));
     return wc;
+}
+
+/// What main() does: @p run with the command line; what that throws is said in a line.
+inline int run_example(int argc, char** argv, int (*run)(std::span<char* const>)) {
+    try {
+        return run({argv, static_cast<std::size_t>(argc)});
+    } catch (const std::exception& e) {
+        const auto name = std::filesystem::path(argv[0]).filename();
+        (void)std::fprintf(stderr, "%s: %s\n", name.c_str(), e.what());
+        return 1;
+    }
 }
 
 } // namespace pfn

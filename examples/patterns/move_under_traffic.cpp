@@ -10,7 +10,6 @@
 #include "patterns/ends.hpp"
 
 #include <atomic>
-#include <cstdio>
 #include <print>
 #include <thread>
 
@@ -81,10 +80,5 @@ int run(std::span<char* const> arguments) {
 } // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run({argv, static_cast<std::size_t>(argc)});
-    } catch (const std::exception& e) {
-        (void)std::fprintf(stderr, "move_under_traffic: %s\n", e.what());
-        return 1;
-    }
+    return pfn::run_example(argc, argv, run);
 }

@@ -10,7 +10,6 @@
 #include "common/vram.hpp"
 #include "patterns/ends.hpp"
 
-#include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <print>
@@ -127,10 +126,5 @@ int run(std::span<char* const> arguments) {
 } // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run({argv, static_cast<std::size_t>(argc)});
-    } catch (const std::exception& e) {
-        (void)std::fprintf(stderr, "p2p_ring: %s\n", e.what());
-        return 1;
-    }
+    return pfn::run_example(argc, argv, run);
 }

@@ -9,7 +9,6 @@
 #include "common/vram.hpp"
 #include "patterns/ends.hpp"
 
-#include <cstdio>
 #include <print>
 
 namespace {
@@ -52,10 +51,5 @@ int run(std::span<char* const> arguments) {
 } // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run({argv, static_cast<std::size_t>(argc)});
-    } catch (const std::exception& e) {
-        (void)std::fprintf(stderr, "rdma_write_vram: %s\n", e.what());
-        return 1;
-    }
+    return pfn::run_example(argc, argv, run);
 }

@@ -13,7 +13,6 @@
 #include <sys/eventfd.h>
 
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <print>
 #include <string_view>
@@ -98,10 +97,5 @@ int run(std::span<char* const> arguments) {
 } // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run({argv, static_cast<std::size_t>(argc)});
-    } catch (const std::exception& e) {
-        (void)std::fprintf(stderr, "revoke_event: %s\n", e.what());
-        return 1;
-    }
+    return pfn::run_example(argc, argv, run);
 }
