@@ -2,6 +2,7 @@
 #include "trace.hpp"
 
 #include "common/error.hpp"
+#include "common/files.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,8 +11,6 @@
 #include <charconv>
 #include <filesystem>
 #include <format>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <ranges>
 #include <stdexcept>
@@ -27,20 +26,6 @@ constexpr const char* BUFFER_KIB = "8192";
 
 // An interrupt's allocations are not this thread's: TRACE_FLAG_HARDIRQ, _SOFTIRQ.
 constexpr const char* NO_INTERRUPTS = "!(common_flags & 24)";
-
-std::string read_file(const std::string& path) {
-    std::ifstream in(path);
-    if (!in)
-        throw_errno(path);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path);
-    out << text << std::flush;
-    if (!out)
-        throw_errno("write to " + path);
-}
 
 /// The value of "NAME=VALUE" in a line, "" if there is none.
 std::string_view field(std::string_view line, std::string_view name) {

@@ -2,6 +2,7 @@
 //
 // Memory runs out: what pfn MRs and buffers cost is on their owner's bill, and
 // an owner that is killed for it leaves nothing behind.
+#include "common/files.hpp"
 #include "common/process.hpp"
 #include "support/long_run.hpp"
 #include "support/rdma_test.hpp"
@@ -17,7 +18,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
@@ -30,20 +30,6 @@ using namespace std::chrono_literals;
 
 constexpr Exit KILLED{.status = 0, .signal = SIGKILL};
 constexpr std::uint64_t PIECE = 256 * KIB;
-
-std::string read_file(const std::string& path) {
-    std::ifstream in(path);
-    if (!in)
-        throw_errno("read " + path);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path);
-    out << text << std::flush;
-    if (!out)
-        throw_errno("write to " + path);
-}
 
 /// A group of processes that may have @p limit bytes.
 class Cgroup {

@@ -2,6 +2,7 @@
 //
 // The PCI device with the VRAM goes while others use it, and comes back: by its
 // driver, by sysfs, and for real.
+#include "common/files.hpp"
 #include "common/process.hpp"
 #include "support/modules.hpp"
 #include "support/rdma_test.hpp"
@@ -11,7 +12,6 @@
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
-#include <fstream>
 #include <future>
 #include <optional>
 #include <thread>
@@ -24,13 +24,6 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t SIZE = 256 * KIB;
 constexpr int ROUNDS = 3;
-
-void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path);
-    out << text << std::flush;
-    if (!out)
-        throw_errno("write to " + path);
-}
 
 void guest_vram(const std::string& what) {
     if (run_program({"guest-vram", what}, 120s) != Exit{})

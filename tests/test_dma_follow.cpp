@@ -2,6 +2,7 @@
 //
 // A device follows its buffer: once the exporter has taken the memory back the
 // same DMA does not reach it, and after mapping anew it reaches the new place.
+#include "common/files.hpp"
 #include "common/process.hpp"
 #include "support/dma_test.hpp"
 #include "support/mover.hpp"
@@ -21,13 +22,6 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t SIZE = 64 * KIB;
 constexpr auto PATIENCE = 120s;
-
-void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path);
-    out << text << std::flush;
-    if (!out)
-        throw_errno("write to " + path);
-}
 
 /// Old memory is poisoned when it is moved away from, and looked at after a time in
 /// which edu ends any transfer (100 ms) that it should not have been in.

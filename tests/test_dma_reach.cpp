@@ -2,6 +2,7 @@
 //
 // Devices that do not reach everything: refused with the reason, never helped with
 // a bounce buffer. And what the IOMMU's mode makes of it.
+#include "common/files.hpp"
 #include "common/process.hpp"
 #include "support/debug_kernel.hpp"
 #include "support/dma_test.hpp"
@@ -11,13 +12,6 @@
 
 namespace pfn {
 namespace {
-
-void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path);
-    out << text << std::flush;
-    if (!out)
-        throw_errno("write to " + path);
-}
 
 class DmaReach : public DmaTest {
   protected:

@@ -2,6 +2,7 @@
 //
 // VRAM on the bill of a device memory cgroup: charged when taken, limited, and
 // uncharged on every way out. Needs a kernel with CONFIG_CGROUP_DMEM.
+#include "common/files.hpp"
 #include "common/process.hpp"
 #include "support/rdma_test.hpp"
 
@@ -26,13 +27,6 @@ constexpr std::uint64_t LIMIT = 1 * MIB;
 const std::string ROOT = "/sys/fs/cgroup/";
 const std::string GROUP = ROOT + "pfn_dmem/";
 const std::string REGION = "pfn_vram0";
-
-void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path);
-    out << text << std::flush;
-    if (!out)
-        throw_errno("write to " + path);
-}
 
 /// The words after @p key in a file of lines "key words".
 std::optional<std::string> value_of(const std::string& path, const std::string& key) {

@@ -2,6 +2,7 @@
 //
 // What people who debug can see: rdma resource, rdma statistic, tracepoints, the
 // exporter's debugfs, and why a registration was refused.
+#include "common/files.hpp"
 #include "support/rdma_test.hpp"
 
 #include <nlohmann/json.hpp>
@@ -13,7 +14,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 
@@ -21,20 +21,6 @@ namespace pfn {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string read_file(const std::string& path) {
-    std::ifstream in(path);
-    if (!in)
-        throw std::system_error(errno, std::generic_category(), path);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path);
-    out << text << std::flush;
-    if (!out)
-        throw std::system_error(errno, std::generic_category(), path);
-}
 
 /// What `rdma -j ARGUMENTS` prints.
 Json rdma(const std::string& arguments) {

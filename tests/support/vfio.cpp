@@ -2,6 +2,7 @@
 #include "support/vfio.hpp"
 
 #include "common/error.hpp"
+#include "common/files.hpp"
 #include "support/modules.hpp"
 
 #include <fcntl.h>
@@ -12,20 +13,12 @@
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <utility>
 
 namespace pfn {
 namespace {
 
 const std::string DEVICES = "/sys/bus/pci/devices/";
-
-void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path);
-    out << text << std::flush;
-    if (!out)
-        throw_errno("write to " + path);
-}
 
 void unbind(const std::string& device) {
     const std::string driver = DEVICES + device + "/driver";
