@@ -222,9 +222,10 @@ TEST_P(Transparent, FollowsTheBufferWhileItMoves) {
     for (std::uint64_t seed = 100; mover.moves() < 6; ++seed)
         write_and_read(remote(mr), seed);
     mover.stop();
-    EXPECT_GT(query_mr(mr).faults, 0U);
+    // The mover may have been quicker than the first write.
     write_and_read(remote(mr), 10);
     EXPECT_TRUE(has_pattern(cpu.bytes(), 10));
+    EXPECT_GT(query_mr(mr).faults, 0U);
 }
 
 // Rule: V4
