@@ -87,14 +87,18 @@ stage_modules() { # RELEASE
 }
 
 build_user_space() {
-	local tarballs
-	if [[ ! -e $BUILD/user/build.ninja ]]; then
-		# The distribution's, and perhaps a newer one.
-		mapfile -t tarballs < <(cd "$ROOT" && printf '/%s\n' usr/src/umem-pfn/rdma-core_*.orig.tar.*z | sort -V)
+	local tarballs perftest options
+	# The distribution's, and perhaps a newer one.
+	mapfile -t tarballs < <(cd "$ROOT" && printf '/%s\n' usr/src/umem-pfn/rdma-core_*.orig.tar.*z | sort -V)
+	perftest=$(cd "$ROOT" && printf '/%s\n' usr/src/umem-pfn/perftest_*.orig.tar.*z | tail -n 1)
+	options=("-DUMEM_PFN_RDMA_CORE_TARBALL=${tarballs[0]}"
+		"-DUMEM_PFN_NEWEST_RDMA_CORE_TARBALL=${tarballs[1]:-}"
+		"-DUMEM_PFN_PERFTEST_SOURCE=$perftest")
+	# Also when it was configured by a lab that knew fewer options.
+	if [[ ! -e $BUILD/user/build.ninja || $(cat "$BUILD/options" 2>/dev/null) != "${options[*]}" ]]; then
 		build_step "configuring user space" in_root \
-			env CC=gcc-14 CXX=g++-14 cmake -S "$CLONE" -B /lab/build/user -G Ninja \
-			-DUMEM_PFN_RDMA_CORE_TARBALL="${tarballs[0]}" \
-			-DUMEM_PFN_NEWEST_RDMA_CORE_TARBALL="${tarballs[1]:-}"
+			env CC=gcc-14 CXX=g++-14 cmake -S "$CLONE" -B /lab/build/user -G Ninja "${options[@]}"
+		echo "${options[*]}" >"$BUILD/options"
 	fi
 	build_step "building user space" in_root ninja -C /lab/build/user
 }

@@ -20,7 +20,7 @@ check_locked() {
 			tests/pfndv/{abi,installed} tests/newest/{build,run} \
 			tests/tools/completion tools/completions/* \
 			tests/mutants/{run,in-guest} \
-			provider/librxe/build.sh' "$CLONE"
+			provider/librxe/build.sh perf/perftest/build.sh' "$CLONE"
 	step "$log" "clang-format" in_root bash -euc '
 		cd "$0"
 		find examples perf provider tests tools -name "*.[ch]pp" -print0 |
