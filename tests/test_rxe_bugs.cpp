@@ -8,6 +8,7 @@
 #include "support/long_run.hpp"
 #include "support/rdma_test.hpp"
 
+#include <poll.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -248,6 +249,47 @@ TEST_F(RxeRequests, SevenRetriesAreSeven) {
     peer.qp.post_write(1, host.sge(0, 8), {.address = 0, .rkey = 0});
     EXPECT_EQ(IBV_WC_RETRY_EXC_ERR, complete(peer));
     EXPECT_EQ(before + 7, retries());
+}
+
+/// "Last WQE reached" events that @p context has had, after waiting for the first.
+int last_wqe_events(const Context& context) {
+    pollfd ready{.fd = context.get()->async_fd, .events = POLLIN, .revents = 0};
+    std::chrono::milliseconds patience = PATIENCE;
+    int count = 0;
+    while (::poll(&ready, 1, static_cast<int>(patience.count())) == 1) {
+        ibv_async_event event{};
+        if (ibv_get_async_event(context.get(), &event) != 0)
+            throw_errno("ibv_get_async_event");
+        count += event.event_type == IBV_EVENT_QP_LAST_WQE_REACHED;
+        ibv_ack_async_event(&event);
+        patience = std::chrono::milliseconds(0);
+    }
+    return count;
+}
+
+// Report the last WQE of a shared receive queue once
+TEST_F(RxeRequests, LastWqeIsReportedOnce) {
+    const Srq srq(gpu.pd);
+    const auto modify = [](const Qp& qp, ibv_qp_state state) {
+        ibv_qp_attr attr{};
+        attr.qp_state = state;
+        return Errno{ibv_modify_qp(qp.get(), &attr, IBV_QP_STATE)};
+    };
+    Qp sharer(gpu.context, gpu.pd, gpu.cq, {.srq = srq.get()});
+    for (int round = 0; round < 2; round++) {
+        ASSERT_EQ(Errno{0}, modify(peer.qp, IBV_QPS_RESET));
+        connect(sharer, peer.qp);
+        ASSERT_EQ(Errno{0}, modify(sharer, IBV_QPS_ERR));
+        ASSERT_EQ(1, last_wqe_events(gpu.context));
+        for (int i = 0; i < 20; i++) {
+            ASSERT_EQ(Errno{0}, modify(sharer, IBV_QPS_ERR));
+            std::this_thread::yield();
+        }
+        // Reset waits for what that has set going.
+        ASSERT_EQ(Errno{0}, modify(sharer, IBV_QPS_RESET));
+        pollfd ready{.fd = gpu.context.get()->async_fd, .events = POLLIN, .revents = 0};
+        ASSERT_EQ(0, ::poll(&ready, 1, 0)) << "there is another event";
+    }
 }
 
 // ---- memory windows
