@@ -5,36 +5,17 @@
 // need not know: the MR is told of each move, and faults the new place in.
 //
 //   move_under_traffic [GPU_SIDE [PEER_SIDE]]      RDMA devices
+#include "common/ends.hpp"
+#include "common/evictor.hpp"
 #include "common/pattern.hpp"
 #include "common/vram.hpp"
-#include "patterns/ends.hpp"
 
-#include <atomic>
 #include <print>
-#include <thread>
 
 namespace {
 
 constexpr std::uint32_t SIZE = 256 << 10;
 constexpr unsigned MOVES = 50; ///< at least so many, and as many rounds
-
-/// What a GPU's driver does when its memory is short. Until @p stop.
-class Evictor {
-  public:
-    Evictor(const pfn::VramDevice& device, int dmabuf)
-        : thread_([this, &device, dmabuf](const std::stop_token& stop) {
-              for (unsigned i = 0; !stop.stop_requested(); ++i) {
-                  device.move(dmabuf,
-                              i % 2 == 0 ? PFN_VRAM_PLACEMENT_SYSTEM : PFN_VRAM_PLACEMENT_VRAM);
-                  ++moves_;
-              }
-          }) {}
-    [[nodiscard]] unsigned moves() const { return moves_; }
-
-  private:
-    std::atomic<unsigned> moves_ = 0;
-    std::jthread thread_; // last: it ends before what it uses goes
-};
 
 /// Write a pattern, read it back, compare.
 void round_trip(const pfn::End& peer, pfn::Remote target, const pfn::Mapping& memory,
@@ -64,7 +45,7 @@ int run(std::span<char* const> arguments) {
 
     unsigned rounds = 0;
     {
-        const Evictor evictor(device, buffer.fd());
+        const pfn::Evictor evictor(device, buffer.fd());
         while (rounds < MOVES || evictor.moves() < MOVES)
             round_trip(peer, {.address = 0, .rkey = mr.rkey()}, data, data_mr, ++rounds);
         std::println("{} moves, {} writes and reads of {} KiB, all data right", evictor.moves(),

@@ -5,9 +5,9 @@
 // of any RDMA program.
 //
 //   rdma_write_vram [GPU_SIDE [PEER_SIDE]]      RDMA devices
+#include "common/ends.hpp"
 #include "common/pattern.hpp"
 #include "common/vram.hpp"
-#include "patterns/ends.hpp"
 
 #include <print>
 

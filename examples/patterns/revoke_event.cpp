@@ -5,10 +5,10 @@
 // it stops, gives the dead MR back, and registers again once there is memory again.
 //
 //   revoke_event [GPU_SIDE [PEER_SIDE]]      RDMA devices
+#include "common/dmabuf_mr.hpp"
+#include "common/ends.hpp"
 #include "common/vram.hpp"
-#include "patterns/ends.hpp"
 
-#include <infiniband/pfndv.hpp>
 #include <poll.h>
 #include <sys/eventfd.h>
 
@@ -23,11 +23,7 @@ constexpr std::uint64_t SIZE = 64 << 10;
 
 /// Registered, and @p event is signalled when the exporter takes the memory back.
 pfndv::Mr register_with_event(const pfn::End& gpu, int dmabuf, int event) {
-    auto mr = pfndv::Mr::reg(pfndv::Pd::borrow(gpu.pd.get()), *pfndv::DmaBuf::dup(dmabuf),
-                             {.mode = PFNDV_MODE_REVOCABLE, .eventfd = event});
-    if (!mr)
-        throw std::runtime_error("register: " + mr.error().reason);
-    return *std::move(mr);
+    return pfn::register_dmabuf(gpu.pd, dmabuf, {.mode = PFNDV_MODE_REVOCABLE, .eventfd = event});
 }
 
 /// Has the memory been taken back? Waits for @p milliseconds; an event loop would have
