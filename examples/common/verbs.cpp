@@ -132,19 +132,25 @@ std::optional<ibv_wc> Cq::poll() const {
 }
 
 ibv_wc Cq::wait(std::chrono::milliseconds timeout) const {
+    return *wait_or(-1, timeout); // poll(2) ignores such a descriptor
+}
+
+std::optional<ibv_wc> Cq::wait_or(int fd, std::chrono::milliseconds timeout) const {
     const auto deadline = std::chrono::steady_clock::now() + timeout;
     for (;;) {
         if (auto wc = poll())
-            return *wc;
+            return wc;
         // Ask for an event, then look again: what came in between made none.
         if (const int err = ibv_req_notify_cq(get(), 0))
             throw_errno(err, "ibv_req_notify_cq");
         if (auto wc = poll())
-            return *wc;
+            return wc;
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(
             deadline - std::chrono::steady_clock::now());
-        pollfd p{.fd = channel_->fd, .events = POLLIN, .revents = 0};
-        const int n = ::poll(&p, 1, static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
+        std::array<pollfd, 2> p{{{.fd = channel_->fd, .events = POLLIN, .revents = 0},
+                                 {.fd = fd, .events = POLLIN, .revents = 0}}};
+        const int n =
+            ::poll(p.data(), p.size(), static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
         if (n < 0 && errno != EINTR)
             throw_errno("poll on a completion channel");
         if (n == 0)
@@ -153,6 +159,8 @@ ibv_wc Cq::wait(std::chrono::milliseconds timeout) const {
         void* cq_context = nullptr;
         while (ibv_get_cq_event(channel_.get(), &cq, &cq_context) == 0)
             ibv_ack_cq_events(cq, 1);
+        if (n > 0 && p[1].revents != 0)
+            return std::nullopt;
     }
 }
 

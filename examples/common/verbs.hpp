@@ -102,6 +102,9 @@ class Cq {
     /// The next completion, whatever its status. Throws Timeout.
     // NOLINTNEXTLINE(modernize-use-nodiscard): some only wait
     ibv_wc wait(std::chrono::milliseconds timeout = PATIENCE) const;
+    /// The same, or nothing if something can be read from the descriptor @p fd first.
+    [[nodiscard]] std::optional<ibv_wc> wait_or(int fd,
+                                                std::chrono::milliseconds timeout = PATIENCE) const;
 
   private:
     std::unique_ptr<ibv_comp_channel, VerbsDelete<ibv_destroy_comp_channel>> channel_;
