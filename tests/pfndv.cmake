@@ -62,6 +62,22 @@ if(UMEM_PFN_SANITIZERS)
   umem_pfn_sanitized(tsan guest test_pfndv_threads thread)
 endif()
 
+# Valgrind: what sanitizers cannot see, as they know only code that was compiled with
+# them. It does not know the verbs ioctl, so that in the guest all that the kernel has
+# written counts as uninitialised, and is not looked at.
+find_program(VALGRIND valgrind)
+if(VALGRIND)
+  set(valgrind "${VALGRIND}" --quiet --error-exitcode=1 --fair-sched=yes --leak-check=full
+      --show-leak-kinds=definite --errors-for-leak-kinds=definite)
+  add_test(NAME pfndv_valgrind.pfndv_host
+           COMMAND ${valgrind} $<TARGET_FILE:test_pfndv_host> --gtest_brief=1)
+  add_test(NAME pfndv_valgrind.pfndv
+           COMMAND ${valgrind} --undef-value-errors=no $<TARGET_FILE:test_pfndv> --gtest_brief=1)
+  set_tests_properties(pfndv_valgrind.pfndv_host PROPERTIES LABELS "host;once" TIMEOUT 900)
+  set_tests_properties(pfndv_valgrind.pfndv PROPERTIES LABELS "guest;once" TIMEOUT 900
+                       RUN_SERIAL TRUE)
+endif()
+
 # As a user has it: installed somewhere, and programs built against that.
 set(first "${PROJECT_SOURCE_DIR}/examples/pfndv_first")
 set(installed "${CMAKE_CURRENT_BINARY_DIR}/pfndv-installed")
