@@ -4,10 +4,9 @@
 // exporter's debugfs, and why a registration was refused.
 #include "common/files.hpp"
 #include "support/rdma_test.hpp"
+#include "support/rdma_tool.hpp"
 
-#include <nlohmann/json.hpp>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include <array>
 #include <cerrno>
@@ -19,22 +18,6 @@
 
 namespace pfn {
 namespace {
-
-using Json = nlohmann::json;
-
-/// What `rdma -j ARGUMENTS` prints.
-Json rdma(const std::string& arguments) {
-    struct Close {
-        void operator()(FILE* pipe) const noexcept { ::pclose(pipe); }
-    };
-    const std::string command = "rdma -j " + arguments;
-    const std::unique_ptr<FILE, Close> pipe(::popen(command.c_str(), "re"));
-    std::string text;
-    std::array<char, 4096> piece{};
-    while (const std::size_t n = std::fread(piece.data(), 1, piece.size(), pipe.get()))
-        text.append(piece.data(), n);
-    return Json::parse(text);
-}
 
 /// The one MR of @p device in what @p arguments list, which must be alone.
 Json only_mr(const std::string& arguments, const std::string& device) {
@@ -48,13 +31,6 @@ Json only_mr(const std::string& arguments, const std::string& device) {
     }
     EXPECT_EQ(1, count) << arguments << " shows other MRs";
     return found;
-}
-
-std::uint64_t inode(int fd) {
-    struct stat st{};
-    if (::fstat(fd, &st) < 0)
-        throw_errno("fstat");
-    return st.st_ino;
 }
 
 class Observe : public RdmaTest {};
