@@ -16,7 +16,9 @@
 
 #include <linux/dma-resv.h>
 #include <linux/export.h>
+#include <linux/hash.h>
 #include <linux/io.h>
+#include <linux/log2.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
@@ -46,8 +48,8 @@ static int bad_list(const struct pfn_loan *loan, const char *why, size_t index)
 	return -EIO;
 }
 
-/* The slow way, for a list that is neither ascending nor descending. */
-static int check_overlap(const struct pfn_loan *loan)
+/* By sorting a copy, which takes any list. */
+static int check_overlap_sorted(const struct pfn_loan *loan)
 {
 	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
 	struct phys_vec *sorted;
@@ -70,6 +72,53 @@ static int check_overlap(const struct pfn_loan *loan)
 	return err;
 }
 
+/*
+ * Of ranges that are all one block of @shift bits: they overlap if one is there twice.
+ * A hash table with linear probing, half full, as large as a copy of the list or twice
+ * that.
+ */
+static int check_overlap_blocks(const struct pfn_loan *loan, unsigned int shift)
+{
+	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
+	unsigned int bits = ilog2(roundup_pow_of_two(2 * lend->nr));
+	size_t i, at, mask = BIT(bits) - 1;
+	unsigned long *seen, block;
+	int err = 0;
+
+	seen = kvcalloc(BIT(bits), sizeof(*seen), GFP_KERNEL);
+	if (!seen)
+		return -ENOMEM;
+
+	for (i = 0; i < lend->nr; i++) {
+		block = (lend->vec[i].paddr >> shift) + 1; /* 0: free */
+		at = hash_long(block, bits);
+		while (seen[at] && seen[at] != block)
+			at = (at + 1) & mask;
+		if (seen[at]) {
+			err = bad_list(loan, "is the same as one before", i);
+			break;
+		}
+		seen[at] = block;
+		if (!(i % SZ_64K))
+			cond_resched();
+	}
+	kvfree(seen);
+	return err;
+}
+
+/*
+ * The slow way, for a list that is neither ascending nor descending. What is scattered
+ * most, single pages, is what can be done in as many steps as there are ranges.
+ */
+static int check_overlap(const struct pfn_loan *loan)
+{
+	unsigned int shift = __ffs64(loan->pub.page_size);
+
+	if ((u64)loan->pub.lend.nr << shift == loan->pub.size)
+		return check_overlap_blocks(loan, shift);
+	return check_overlap_sorted(loan);
+}
+
 /* Returns NULL or what is wrong with the range. */
 static const char *range_fault(const struct dma_buf_pfn_lend *lend,
 			       const struct phys_vec *r)
@@ -83,7 +132,8 @@ static const char *range_fault(const struct dma_buf_pfn_lend *lend,
 	if (check_add_overflow(r->paddr, r->len - 1, &last))
 		return "wraps around";
 	if (lend->kind == DMA_BUF_PFN_RAM &&
-	    (!pfn_valid(PHYS_PFN(r->paddr)) || !pfn_valid(PHYS_PFN(last))))
+	    (!pfn_valid(PHYS_PFN(r->paddr)) ||
+	     (r->len > PAGE_SIZE && !pfn_valid(PHYS_PFN(last)))))
 		return "is not RAM";
 	return NULL;
 }

@@ -428,6 +428,40 @@ static void random_overlap_test(struct kunit *test)
 	}
 }
 
+/*
+ * Lists of single blocks are looked at in another way.
+ *
+ * Rule: E4
+ */
+static void random_twice_test(struct kunit *test)
+{
+	struct layout l = { .nr = 200, .direction = MIXED };
+	struct rnd_state rnd;
+	unsigned int round;
+
+	fake_seed(test, &rnd);
+	for (round = 0; round < 50; round++) {
+		struct phys_vec *vec;
+		size_t i, j;
+		phys_addr_t good;
+		struct fake_exporter *ex;
+		struct fake_importer *im;
+
+		l.min_pages = 1 << fake_below(&rnd, 3);
+		l.max_pages = l.min_pages;
+		vec = make_layout(test, &rnd, &l);
+		i = fake_below(&rnd, l.nr);
+		j = (i + 1 + fake_below(&rnd, l.nr - 1)) % l.nr;
+		good = vec[i].paddr;
+		ex = fake_export(test, 0, DMA_BUF_PFN_MMIO, vec, l.nr);
+		im = fake_attach(test, ex, DMA_BUF_PFN_PINNED);
+		vec[i].paddr = vec[j].paddr;
+		KUNIT_EXPECT_PTR_EQ(test, fake_map(im), ERR_PTR(-EIO));
+		vec[i].paddr = good;
+		KUNIT_EXPECT_FALSE(test, IS_ERR(fake_map(im)));
+	}
+}
+
 /* dma_buf_pfn_lookup() */
 
 static int lookup(struct fake_importer *im, pgoff_t pgoff, unsigned long *pfn,
@@ -570,6 +604,7 @@ static struct kunit_case ranges_cases[] = {
 	KUNIT_CASE(ram_is_write_back_test),
 	KUNIT_CASE(good_list_test),
 	KUNIT_CASE(random_overlap_test),
+	KUNIT_CASE(random_twice_test),
 	KUNIT_CASE(lookup_random_test),
 	KUNIT_CASE(lookup_corner_test),
 	KUNIT_CASE(lookup_errors_test),
