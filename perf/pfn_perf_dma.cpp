@@ -6,6 +6,7 @@
 //
 // Time: both ways by turns (PFN_EDU_IOC_COMPARE). Memory and the IOMMU's work: one way
 // alone, in passes of their own, as counting takes time (PFN_EDU_IOC_HOLD, trace.hpp).
+#include "record.hpp"
 #include "trace.hpp"
 
 #include "common/edu.hpp"
@@ -14,13 +15,14 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <exception>
 #include <format>
-#include <fstream>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace pfn {
@@ -119,21 +121,7 @@ class Report {
                   << "Pieces: DMA addresses that a driver has to look at.\n";
     }
 
-    void write_json(std::ostream& out) const {
-        out << "[";
-        for (std::size_t i = 0; i < rows_.size(); i++) {
-            const Row& row = rows_[i];
-            out << (i ? ",\n " : "\n ")
-                << std::format(R"({{"memory":"{}","size":{},"ranges":{},"rounds":{},)", row.memory,
-                               row.size, row.ranges, rounds_);
-            json_cost(out, "pfn", row.pfn);
-            out << ",";
-            json_cost(out, "sg", row.sg);
-            out << "}";
-        }
-        out << "\n]\n";
-    }
-
+    [[nodiscard]] const perf::Record& record() const { return record_; }
     [[nodiscard]] bool failed() const { return failed_; }
 
   private:
@@ -152,13 +140,55 @@ class Report {
     }
 
     void add(const char* memory, std::uint64_t size, std::uint64_t ranges, int pfn_fd, int sg_fd) {
-        const pfn_edu_compare timed = edu_.compare(pfn_fd, sg_fd, rounds_);
-        failed_ = failed_ || timed.pfn.error != 0;
-        rows_.push_back({.memory = memory,
-                         .size = size,
-                         .ranges = ranges,
-                         .pfn = count(timed.pfn, pfn_fd, PFN_EDU_BY_RANGES),
-                         .sg = count(timed.sg, sg_fd, PFN_EDU_BY_SCATTERLIST)});
+        const auto begin = [&](const char* metric, const char* unit) -> perf::Measurement& {
+            return record_.add({.metric = metric,
+                                .unit = unit,
+                                .params = {{"memory", memory},
+                                           {"size", static_cast<std::int64_t>(size)},
+                                           {"ranges", static_cast<std::int64_t>(ranges)},
+                                           {"iommu", has_iommu_ ? "on" : "off"}},
+                                .baseline = "sg",
+                                .variants = {}});
+        };
+        perf::Measurement& map = begin("dma_map", "us");
+        perf::Measurement& unmap = begin("dma_unmap", "us");
+        Row row{.memory = memory, .size = size, .ranges = ranges, .pfn = {}, .sg = {}};
+        for (std::uint32_t round = 0; round < rounds_; round++) {
+            const pfn_edu_compare timed = edu_.compare(pfn_fd, sg_fd, 1);
+            failed_ = failed_ || timed.pfn.error != 0;
+            add_round(map, unmap, "sg", timed.sg, row.sg.timed, round);
+            add_round(map, unmap, "pfn", timed.pfn, row.pfn.timed, round);
+        }
+        row.pfn = count(row.pfn.timed, pfn_fd, PFN_EDU_BY_RANGES);
+        row.sg = count(row.sg.timed, sg_fd, PFN_EDU_BY_SCATTERLIST);
+        perf::Measurement& bytes = begin("dma_bytes", "B");
+        perf::Measurement& computed = begin("dma_computed_bytes", "B");
+        perf::Measurement& iotlb = begin("dma_iotlb_invalidations", "times");
+        perf::Measurement& pieces = begin("dma_pieces", "pieces");
+        for (const auto& [variant, cost] : {std::pair("sg", &row.sg), std::pair("pfn", &row.pfn)}) {
+            if (cost->timed.error != 0)
+                continue;
+            bytes.add(variant, static_cast<double>(cost->counted.bytes));
+            computed.add(variant, static_cast<double>(cost->timed.bytes));
+            pieces.add(variant, static_cast<double>(cost->timed.extents));
+            if (has_iommu_ && trace_.knows_iotlb())
+                iotlb.add(variant,
+                          static_cast<double>(cost->counted.iotlb_map + cost->counted.iotlb_unmap));
+        }
+        rows_.push_back(std::move(row));
+    }
+
+    /// Into @p least, too, which is what the table shows.
+    static void add_round(perf::Measurement& map, perf::Measurement& unmap, const char* variant,
+                          const pfn_edu_cost& timed, pfn_edu_cost& least, std::uint32_t round) {
+        if (timed.error == 0) {
+            map.add(variant, static_cast<double>(timed.map_ns) / 1e3);
+            unmap.add(variant, static_cast<double>(timed.unmap_ns) / 1e3);
+        }
+        const pfn_edu_cost before = round == 0 ? timed : least;
+        least = timed;
+        least.map_ns = std::min(before.map_ns, timed.map_ns);
+        least.unmap_ns = std::min(before.unmap_ns, timed.unmap_ns);
     }
 
     Cost count(const pfn_edu_cost& timed, int fd, pfn_edu_way way) {
@@ -219,32 +249,13 @@ class Report {
                            iotlb_text(c.counted), static_cast<std::uint64_t>(c.timed.extents));
     }
 
-    /// What is not known, or makes no sense here, is null.
-    void json_cost(std::ostream& out, const char* name, const Cost& c) const {
-        const pfn_edu_cost& t = c.timed;
-        const bool iotlb = has_iommu_ && trace_.knows_iotlb() && t.error == 0;
-        const auto known = [](bool is, std::uint64_t value) {
-            return is ? std::to_string(value) : std::string("null");
-        };
-        out << std::format(R"("{}":{{"error":{},"map_ns":{},"map_ns_sum":{},"unmap_ns":{},)", name,
-                           static_cast<int>(t.error), static_cast<std::uint64_t>(t.map_ns),
-                           static_cast<std::uint64_t>(t.map_ns_sum),
-                           static_cast<std::uint64_t>(t.unmap_ns))
-            << std::format(R"("unmap_ns_sum":{},"extents":{},"bytes":{},"bytes_computed":{},)",
-                           static_cast<std::uint64_t>(t.unmap_ns_sum),
-                           static_cast<std::uint64_t>(t.extents),
-                           known(t.error == 0, c.counted.bytes),
-                           static_cast<std::uint64_t>(t.bytes))
-            << std::format(R"("iotlb_map":{},"iotlb_unmap":{}}})",
-                           known(iotlb, c.counted.iotlb_map), known(iotlb, c.counted.iotlb_unmap));
-    }
-
     std::uint32_t rounds_;
     std::uint64_t max_size_;
     VramDevice vram_;
     EduDevice edu_;
     Trace trace_;
     bool has_iommu_ = find_iommu();
+    perf::Record record_{"dma"};
     std::vector<Row> rows_;
     bool failed_ = false;
 };
@@ -253,24 +264,25 @@ int run(int argc, char** argv) {
     CLI::App app("Mapping a dma-buf for a device: by ranges against by scatterlist");
     std::uint32_t rounds = 20;
     std::uint64_t max_mib = 1024;
+    bool quick = false;
     std::string json;
     app.add_option("--rounds", rounds, "times each way is measured, by turns")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
     app.add_option("--max-mib", max_mib, "largest buffer in RAM")->capture_default_str();
-    app.add_option("--json", json, "write all figures to this file");
+    app.add_option("--json", json, "write all samples to this file");
+    app.add_flag("--quick", quick, "as --rounds 3 --max-mib 64");
     CLI11_PARSE(app, argc, argv);
+    if (quick) {
+        rounds = 3;
+        max_mib = 64;
+    }
 
     Report report(rounds, max_mib * MIB);
     report.system_memory();
     report.peer_memory();
     report.print();
-    if (!json.empty()) {
-        std::ofstream out(json);
-        report.write_json(out);
-        if (!out.flush())
-            throw_errno("write " + json);
-    }
+    report.record().write_json(json);
     return report.failed() ? 1 : 0;
 }
 

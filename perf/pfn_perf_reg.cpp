@@ -1,257 +1,259 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //
-// pfn-perf-reg: what ibv_reg_mr() of ordinary memory costs with transparent
-// registration and without, by turns, in one process; and what it costs to register
-// a dma-buf by address and by descriptor. Needs rdma_rxe, pfn_vram, and root, since it
-// switches rdma_rxe's parameter transparent_dmabuf, which it sets back.
-#include "common/error.hpp"
+// pfn-perf-reg: what it costs to register memory and to deregister it: time, and
+// kernel memory, of the importer and of the exporter apart. Memory of this process, by
+// ibv_reg_mr(), pinned or paged on demand, against a dma-buf of the same size, in long
+// ranges and in single pages, imported by its ranges, or by a kernel mapping (vmap) as
+// proposals for rxe have done it; then device memory that no machine has.
+//
+// Needs rdma_rxe, pfn_vram and root; for the synthetic memory also pfn_edu, with
+// test_knobs=1, and a BAR.
+#include "parameter.hpp"
+#include "suite.hpp"
+#include "trace.hpp"
+#include "transparent.hpp"
+
+#include "common/edu.hpp"
 #include "common/verbs.hpp"
 #include "common/vram.hpp"
 
-#include <CLI/CLI.hpp>
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdint>
-#include <exception>
+#include <filesystem>
 #include <format>
-#include <fstream>
 #include <functional>
-#include <iostream>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
-namespace pfn {
+namespace pfn::perf {
 namespace {
 
-constexpr std::uint64_t KIB = 1024;
-constexpr std::uint64_t MIB = 1024 * KIB;
-
-/// The parameter of rdma_rxe, as it was before at the end.
-class Switch {
-  public:
-    Switch() {
-        if (!std::getline(std::ifstream(PATH), before_))
-            throw_errno("read " + std::string(PATH));
-    }
-    ~Switch() { std::ofstream(PATH) << before_; }
-    Switch(const Switch&) = delete;
-    Switch& operator=(const Switch&) = delete;
-
-    static void set(bool on) {
-        std::ofstream out(PATH);
-        out << (on ? "1" : "0") << std::flush;
-        if (!out)
-            throw_errno("write " + std::string(PATH));
-    }
-
-  private:
-    static constexpr const char* PATH = "/sys/module/rdma_rxe/parameters/transparent_dmabuf";
-    std::string before_;
-};
-
-/// One of two ways to do the same.
-struct Way {
-    bool transparent; ///< with the parameter on
-    std::function<Mr()> reg;
-};
-
-/// Nanoseconds that each of @p calls registrations takes, after one that is not
-/// counted; nor is deregistering.
-void time_ns(const Way& way, std::uint32_t calls, std::vector<double>& out) {
-    using Clock = std::chrono::steady_clock;
-    Switch::set(way.transparent);
-    (void)way.reg();
-    for (std::uint32_t i = 0; i < calls; ++i) {
-        const auto start = Clock::now();
-        const Mr mr = way.reg();
-        out.push_back(std::chrono::duration<double, std::nano>(Clock::now() - start).count());
-    }
+/// Populated memory of this process; @p advice as for madvise().
+Mapping populated(std::uint64_t size, int advice) {
+    Mapping memory = Mapping::anonymous(size);
+    ::madvise(memory.bytes().data(), size, advice); // the kernel may have no huge pages
+    for (std::size_t at = 0; at < size; at += page_size())
+        memory.bytes()[at] = std::byte{1};
+    return memory;
 }
 
-double median(std::vector<double> values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::ranges::nth_element(values, middle);
-    return *middle;
-}
+/// What a way to register takes, in measurements that have a variant of its name.
+struct Cost {
+    Measurement& reg;   ///< microseconds
+    Measurement& dereg; ///< microseconds
+    Measurement& bytes; ///< of kernel memory that the MR keeps
 
-/// Two ways to do the same, measured by turns.
-struct Row {
-    std::string memory;
-    std::uint64_t size;
-    double with_ns; ///< medians
-    double without_ns;
-
-    [[nodiscard]] double ratio() const { return with_ns / without_ns; }
+    void add(const std::string& variant, std::size_t calls, const std::function<Mr()>& make) const {
+        std::vector<Mr> mrs(calls);
+        const auto n = static_cast<double>(calls);
+        reg.add(variant, time_us([&] { std::ranges::generate(mrs, make); }) / n);
+        dereg.add(variant, time_us([&] { mrs.clear(); }) / n);
+    }
 };
 
-/// Mappings beside those that are registered, so that there is something to search.
-class Crowd {
+class Registration {
+    static constexpr std::size_t MANY = 64; ///< MRs of which each takes very little
+
   public:
-    explicit Crowd(std::size_t count) : memory_(Mapping::anonymous(2 * count * page_size())) {
-        for (std::size_t i = 0; i < count; ++i) {
-            if (::mprotect(memory_.bytes().data() + 2 * i * page_size(), page_size(), PROT_READ))
-                throw_errno("mprotect");
+    Registration(Record& record, bool quick)
+        : record_(record), quick_(quick), context_("rxe_gpu"), pd_(context_.get()) {}
+
+    void real_memory() {
+        std::vector<std::uint64_t> sizes{4 * KIB, 1 * MIB, 64 * MIB};
+        if (!quick_)
+            sizes = {4 * KIB, 64 * KIB, 1 * MIB, 16 * MIB, 256 * MIB, 1 * GIB};
+        for (const auto size : sizes)
+            real_memory(size);
+    }
+
+    void synthetic_memory() {
+        if (!std::filesystem::exists(EduDevice::DEFAULT_PATH) ||
+            vram_.info().backend != PFN_VRAM_BACKEND_BAR) {
+            progress("no synthetic memory: that needs pfn_edu and a BAR");
+            return;
         }
+        const EduDevice edu;
+        const DmaBuf like = vram_.alloc({.size = page_size()});
+        // Single pages up to where the list is as long as it may be.
+        synthetic_memory(edu, like, 1);
+        synthetic_memory(edu, like, quick_ ? 4096 : 1 << 20);
     }
+
+    void transparent() { measure_transparent(record_, pd_, vram_, quick_); }
 
   private:
-    Mapping memory_;
-};
-
-/// A thread that changes the address space all the time.
-class Mapper {
-  public:
-    Mapper()
-        : thread_([](const std::stop_token& stop) {
-              while (!stop.stop_requested()) {
-                  const Mapping memory = Mapping::anonymous(256 * KIB);
-                  std::ranges::fill(memory.bytes(), std::byte{1});
-              }
-          }) {}
-
-  private:
-    std::jthread thread_;
-};
-
-class Report {
-  public:
-    Report(const std::string& device, std::uint32_t turns, std::uint32_t calls)
-        : turns_(turns), calls_(calls), context_(device), pd_(context_.get()) {}
-
-    /// The cost of looking for a dma-buf where there is none.
-    void ordinary(std::uint64_t size, const std::string& memory = "ordinary") {
-        const Mapping mapping = Mapping::anonymous(size);
-        std::ranges::fill(mapping.bytes(), std::byte{1});
-        const auto reg = [&] { return Mr::host(pd_, mapping.bytes()); };
-        ordinary_.push_back(measure(memory, size, {true, reg}, {false, reg}));
+    Measurement& begin(const char* metric, const char* unit, std::uint64_t size,
+                       const char* baseline = "host") {
+        return record_.add({.metric = metric,
+                            .unit = unit,
+                            .params = {{"size", static_cast<std::int64_t>(size)}},
+                            .baseline = baseline,
+                            .variants = {}});
     }
 
-    /// A dma-buf by address against by descriptor.
-    void dmabuf(std::uint64_t size) {
-        const DmaBuf buffer = vram_.alloc({.size = size, .placement = PFN_VRAM_PLACEMENT_SYSTEM});
-        const Mapping mapping = buffer.map();
-        const auto by_address = [&] { return Mr::host(pd_, mapping.bytes()); };
-        const auto by_fd = [&] { return Mr::dmabuf(pd_, buffer.fd(), 0, size, 0); };
-        dmabuf_.push_back(measure("dma-buf", size, {true, by_address}, {true, by_fd}));
+    void real_memory(std::uint64_t size) {
+        progress(std::format("registering {}", size_name(size)));
+        const Cost cost{.reg = begin("reg", "us", size),
+                        .dereg = begin("dereg", "us", size),
+                        .bytes = begin("importer_bytes", "B", size)};
+        Measurement& exporter = begin("exporter_bytes", "B", size, "");
+
+        const Mapping memory = populated(size, MADV_NORMAL);
+        const Mapping pages = populated(size, MADV_NOHUGEPAGE);
+        const unsigned paging = FULL_ACCESS | IBV_ACCESS_ON_DEMAND;
+        std::vector<std::function<void()>> ways{
+            [&] { of_process(cost, "host", memory, FULL_ACCESS); },
+            [&] { of_process(cost, "host-pages", pages, FULL_ACCESS); },
+            [&] { of_process(cost, "odp", memory, paging); },
+        };
+        for (const Import& import : IMPORTS)
+            ways.emplace_back([&] { of_device(cost, exporter, import, size); });
+        by_turns(quick_ ? 3 : 7, ways.size(), [&](std::size_t i) { ways[i](); });
+        for (const Import& import : IMPORTS)
+            first_bytes(cost.bytes, import, size);
     }
 
-    void print() const {
-        print_table("ibv_reg_mr() of ordinary memory", "on", "off", ordinary_);
-        std::cout << "\n";
-        print_table("registering a dma-buf", "address", "fd", dmabuf_);
-        std::cout << std::format(
-            "\nMedians of {} calls each, {} at a turn. on, off: rdma_rxe's transparent_dmabuf.\n",
-            turns_ * calls_, calls_);
+    void of_process(const Cost& cost, const std::string& variant, const Mapping& memory,
+                    unsigned access) {
+        const auto make = [&] { return Mr::host(pd_, memory.bytes(), access); };
+        const std::uint64_t size = memory.bytes().size();
+        const std::size_t calls = std::clamp<std::uint64_t>(64 * MIB / size, 1, MANY);
+        cost.add(variant, calls, make);
+        cost.bytes.add(variant, kept(calls, make));
     }
 
-    void write_json(std::ostream& out) const {
-        out << "{";
-        json_table(out, "ordinary", "on_ns", "off_ns", ordinary_);
-        out << ",\n";
-        json_table(out, "dmabuf", "address_ns", "fd_ns", dmabuf_);
-        out << "}\n";
+    /// A way to import a dma-buf.
+    struct Import {
+        const char* variant;
+        bool in_pages;
+        bool mapped; ///< for the kernel, instead of lending its ranges
+    };
+    static constexpr Import IMPORTS[] = {
+        {.variant = "pfn", .in_pages = false, .mapped = false},
+        {.variant = "pfn-pages", .in_pages = true, .mapped = false},
+        {.variant = "vmap", .in_pages = false, .mapped = true},
+        {.variant = "vmap-pages", .in_pages = true, .mapped = true},
+    };
+
+    DmaBuf alloc(const Import& import, std::uint64_t size) const {
+        return vram_.alloc({.size = size,
+                            .chunk = import.in_pages ? page_size() : 0,
+                            .placement = PFN_VRAM_PLACEMENT_SYSTEM});
     }
 
-  private:
-    [[nodiscard]] Row measure(const std::string& memory, std::uint64_t size, const Way& with,
-                              const Way& without) const {
-        std::vector<double> a;
-        std::vector<double> b;
-        for (std::uint32_t i = 0; i < turns_; ++i) {
-            // Each goes first half of the time.
-            if (i % 2)
-                time_ns(with, calls_, a);
-            time_ns(without, calls_, b);
-            if (i % 2 == 0)
-                time_ns(with, calls_, a);
+    /// What a buffer's first MR has done, all that follow share.
+    void of_device(const Cost& cost, Measurement& exporter, const Import& import,
+                   std::uint64_t size) {
+        const std::string variant = import.variant;
+        const DmaBuf buffer = alloc(import, size);
+        const auto make = [&] { return Mr::dmabuf(pd_, buffer.fd(), 0, size, 0); };
+        bridge_.set(import.mapped);
+        cost.add(variant + "-first", 1, make);
+        cost.add(variant, MANY, make);
+        cost.bytes.add(variant, kept(MANY, make));
+        bridge_.set(false);
+        exporter.add(variant, static_cast<double>(vram_.buf_info(buffer.fd()).metadata_bytes));
+    }
+
+    /// Of a first one, with what is shared later. Once: it is the same each time.
+    void first_bytes(Measurement& bytes, const Import& import, std::uint64_t size) {
+        const DmaBuf buffer = alloc(import, size);
+        bridge_.set(import.mapped);
+        bytes.add(std::string(import.variant) + "-first",
+                  kept(1, [&] { return Mr::dmabuf(pd_, buffer.fd(), 0, size, 0); }));
+        bridge_.set(false);
+    }
+
+    /// Bytes of kernel memory that an MR keeps, of @p calls: some share a node of an index.
+    double kept(std::size_t calls, const std::function<Mr()>& make) {
+        std::vector<Mr> mrs(calls);
+        trace_.start();
+        std::ranges::generate(mrs, make);
+        trace_.stop();
+        return static_cast<double>(trace_.kept().bytes()) / static_cast<double>(calls);
+    }
+
+    /// As a device's driver registers it: no CPU has to reach memory that is not there.
+    void synthetic_memory(const EduDevice& edu, const DmaBuf& like, std::uint64_t ranges) {
+        progress(std::format("importing synthetic memory of {} ranges", ranges));
+        const auto begin_synthetic = [&](const char* metric, const char* unit) -> Measurement& {
+            return record_.add({.metric = metric,
+                                .unit = unit,
+                                .params = {{"ranges", static_cast<std::int64_t>(ranges)}},
+                                .baseline = "4 KiB",
+                                .variants = {}});
+        };
+        Measurement& import = begin_synthetic("import_synthetic", "us");
+        Measurement& release = begin_synthetic("release_synthetic", "us");
+        Measurement& bytes = begin_synthetic("import_synthetic_bytes", "B");
+
+        struct Way {
+            std::string name;
+            std::uint64_t size;
+            EduDevice::Synthetic buffers;
+            bool known = false;
+        };
+        std::vector<Way> ways;
+        // The baseline is one page, whatever the others are made of.
+        const auto add = [&](std::uint64_t n, std::uint64_t size) {
+            ways.push_back({.name = size_name(size),
+                            .size = size,
+                            .buffers = edu.synthetic(like.fd(), n, size / n)});
+        };
+        add(1, 4 * KIB);
+        for (const std::uint64_t size : {1 * GIB, 4 * GIB, 64 * GIB, 1 * TIB}) {
+            if (size / ranges >= page_size())
+                add(ranges, size);
         }
-        return {.memory = memory, .size = size, .with_ns = median(a), .without_ns = median(b)};
+        by_turns(quick_ ? 5 : 21, ways.size(), [&](std::size_t i) {
+            Way& way = ways[i];
+            const int fd = way.buffers.ranges.get();
+            if (!way.known) { // the first has the list checked
+                import.add(way.name + "-first",
+                           time_us([&] { edu.release(edu.import(fd, 0, way.size)); }));
+                way.known = true;
+            }
+            constexpr unsigned CALLS = 16;
+            std::vector<std::uint32_t> ids(CALLS);
+            import.add(way.name,
+                       time_us([&] {
+                           std::ranges::generate(ids, [&] { return edu.import(fd, 0, way.size); });
+                       }) / CALLS);
+            release.add(way.name, time_us([&] {
+                                      std::ranges::for_each(ids, [&](auto id) { edu.release(id); });
+                                  }) / CALLS);
+            trace_.start();
+            const auto id = edu.import(fd, 0, way.size);
+            trace_.stop();
+            bytes.add(way.name, static_cast<double>(trace_.kept().bytes()));
+            edu.release(id);
+        });
     }
 
-    static void print_table(const char* title, const char* with, const char* without,
-                            const std::vector<Row>& rows) {
-        std::cout << std::format("{}\n{:<36}{:>10}{:>12}{:>12}{:>8}{:>10}\n", title, "memory",
-                                 "KiB", with, without, "ratio", "more");
-        for (const Row& row : rows)
-            std::cout << std::format("{:<36}{:>10}{:>9.1f} us{:>9.1f} us{:>8.3f}{:>7.2f} us\n",
-                                     row.memory, row.size / KIB, row.with_ns / 1e3,
-                                     row.without_ns / 1e3, row.ratio(),
-                                     (row.with_ns - row.without_ns) / 1e3);
-    }
-
-    static void json_table(std::ostream& out, const char* name, const char* with,
-                           const char* without, const std::vector<Row>& rows) {
-        out << std::format("\"{}\":[", name);
-        for (std::size_t i = 0; i < rows.size(); ++i)
-            out << (i ? ",\n " : "\n ")
-                << std::format(
-                       R"({{"memory":"{}","size":{},"{}":{:.0f},"{}":{:.0f},"ratio":{:.4f}}})",
-                       rows[i].memory, rows[i].size, with, rows[i].with_ns, without,
-                       rows[i].without_ns, rows[i].ratio());
-        out << "]";
-    }
-
-    std::uint32_t turns_;
-    std::uint32_t calls_;
-    Switch switch_;
+    Record& record_;
+    bool quick_;
     Context context_;
     Pd pd_;
     VramDevice vram_;
-    std::vector<Row> ordinary_;
-    std::vector<Row> dmabuf_;
+    Trace trace_;
+    Parameter bridge_{"dma_buf_pfn", "test_bridge_lenders"};
 };
 
-int run(int argc, char** argv) {
-    CLI::App app("What transparent registration costs those who don't need it");
-    std::string device = "rxe_gpu";
-    std::uint32_t turns = 100;
-    std::uint32_t calls = 30;
-    std::string json;
-    app.add_option("--device", device, "RDMA device")->capture_default_str();
-    app.add_option("--turns", turns, "times each way has its turn")
-        ->check(CLI::Range(1, 100000))
-        ->capture_default_str();
-    app.add_option("--calls", calls,
-                   "registrations at a turn; few: what others do in between shows")
-        ->check(CLI::Range(1, 100000))
-        ->capture_default_str();
-    app.add_option("--json", json, "write all figures to this file");
-    CLI11_PARSE(app, argc, argv);
-
-    Report report(device, turns, calls);
-    for (const std::uint64_t size : {4 * KIB, 64 * KIB, 1 * MIB, 4 * MIB})
-        report.ordinary(size);
-    {
-        const Crowd crowd(10000);
-        report.ordinary(4 * KIB, "ordinary, 20000 mappings beside");
-    }
-    {
-        const Mapper mapper;
-        report.ordinary(4 * KIB, "ordinary, a thread maps and unmaps");
-    }
-    for (const std::uint64_t size : {64 * KIB, 4 * MIB})
-        report.dmabuf(size);
-    report.print();
-    if (!json.empty()) {
-        std::ofstream out(json);
-        report.write_json(out);
-        if (!out.flush())
-            throw_errno("write " + json);
-    }
-    return 0;
+void measure(Record& record, bool quick) {
+    Registration registration(record, quick);
+    registration.real_memory();
+    registration.synthetic_memory();
+    registration.transparent();
 }
 
 } // namespace
-} // namespace pfn
+} // namespace pfn::perf
 
 int main(int argc, char** argv) {
-    try {
-        return pfn::run(argc, argv);
-    } catch (const std::exception& e) {
-        std::cerr << "pfn-perf-reg: " << e.what() << "\n";
-        return 1;
-    }
+    return pfn::perf::suite_main(argc, argv,
+                                 {.name = "reg",
+                                  .what = "What it costs to register memory, and to deregister it",
+                                  .measure = pfn::perf::measure});
 }

@@ -1,65 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 #include "record.hpp"
 
+#include "json.hpp"
 #include "stats.hpp"
-
-#include "common/error.hpp"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <format>
-#include <fstream>
 #include <ostream>
 
 namespace pfn::perf {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-std::string value_text(const Params::value_type::second_type& value) {
-    if (const auto* number = std::get_if<std::int64_t>(&value))
-        return std::to_string(*number);
-    return std::get<std::string>(value);
-}
-
-/// "size=65536 memory=BAR"
-std::string params_text(const Params& params) {
-    std::string text;
-    for (const auto& [name, value] : params)
-        text += (text.empty() ? "" : " ") + name + "=" + value_text(value);
-    return text;
-}
-
-const char* better_text(Better better) {
-    switch (better) {
-    case Better::HIGHER:
-        return "higher";
-    case Better::LOWER:
-        return "lower";
-    case Better::NONE:
-        break;
-    }
-    return "none";
-}
-
-Json json_of(const std::string& suite, const Measurement& m) {
-    Json params = Json::object();
-    for (const auto& [name, value] : m.params)
-        std::visit([&params, &key = name](const auto& v) { params[key] = v; }, value);
-    Json variants = Json::object();
-    for (const Variant& v : m.variants)
-        variants[v.name] = {{"samples", v.samples}};
-    return {{"suite", suite},
-            {"metric", m.metric},
-            {"unit", m.unit},
-            {"better", better_text(m.better)},
-            {"params", std::move(params)},
-            {"baseline", m.baseline},
-            {"variants", std::move(variants)}};
-}
 
 /// "12.3 us" in a column, its spread in another, and the ratio to the baseline.
 std::string variant_text(const Measurement& m, const Variant& v, const Variant* baseline) {
@@ -91,6 +43,8 @@ Measurement& Record::add(Measurement measurement) {
 
 void Record::print(std::ostream& out) const {
     for (const Measurement& m : measurements_) {
+        if (m.variants.empty())
+            continue;
         out << std::format("{} {}  {}\n", suite_, m.metric, params_text(m.params));
         const auto baseline = std::ranges::find(m.variants, m.baseline, &Variant::name);
         for (const Variant& v : m.variants)
@@ -103,12 +57,11 @@ void Record::write_json(const std::string& path) const {
     if (path.empty())
         return;
     Json all = Json::array();
-    for (const Measurement& m : measurements_)
-        all.push_back(json_of(suite_, m));
-    std::ofstream out(path);
-    out << all.dump(1) << "\n";
-    if (!out.flush())
-        throw_errno("write " + path);
+    for (const Measurement& m : measurements_) {
+        if (!m.variants.empty())
+            all.push_back(json_of(suite_, m));
+    }
+    perf::write_json(all, path);
 }
 
 void by_turns(std::size_t rounds, std::size_t ways,

@@ -45,7 +45,8 @@ class Record {
   public:
     explicit Record(std::string suite) : suite_(std::move(suite)) {}
 
-    /// Begin one more. It stays where it is as long as the record.
+    /// Begin one more. It stays where it is as long as the record. If it gets no sample
+    /// it is left out.
     Measurement& add(Measurement measurement);
 
     /// A table of the medians and how far they are from the baseline's.

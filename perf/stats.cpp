@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <format>
 #include <limits>
 #include <numeric>
 
@@ -64,6 +65,18 @@ double loglog_slope(const std::vector<double>& x, const std::vector<double>& y) 
         xx += dx * dx;
     }
     return xx > 0 ? xy / xx : NOTHING;
+}
+
+std::string growth_name(double exponent, const std::string& of) {
+    // Caches that get too small, and what is there besides, bend a line a little.
+    constexpr double ABOUT = 0.25;
+    if (std::isnan(exponent))
+        return "?";
+    if (exponent < ABOUT)
+        return "O(1)";
+    if (std::abs(exponent - 1) <= ABOUT)
+        return std::format("O({})", of);
+    return std::format("O({}^{:.1f})", of, exponent);
 }
 
 } // namespace pfn::perf

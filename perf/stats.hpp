@@ -4,6 +4,7 @@
 // its host once makes both meaningless.
 #pragma once
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -37,5 +38,8 @@ Spread ratio(const std::vector<double>& samples, const std::vector<double>& base
 /// The slope of log @p y over log @p x: 0 for what does not grow, 1 for what grows in
 /// proportion. NaN for fewer than two points, or any that is not positive.
 double loglog_slope(const std::vector<double>& x, const std::vector<double>& y);
+
+/// Such a slope in words: "O(1)", "O(ranges)" with @p of "ranges"; "O(ranges^0.5)".
+std::string growth_name(double exponent, const std::string& of);
 
 } // namespace pfn::perf

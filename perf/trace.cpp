@@ -135,7 +135,8 @@ KeptMemory Trace::kept() const {
             objects[field(line, "ptr")] = number(field(line, "bytes_alloc"));
         else if (event == "kfree" || event == "kmem_cache_free")
             objects.erase(field(line, "ptr"));
-        else if (event == "mm_page_alloc" && !line.contains("__GFP_COMP"))
+        else if (event == "mm_page_alloc" && !line.contains("__GFP_COMP") &&
+                 !line.contains("MOVABLE"))
             pages[field(line, "pfn")] = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))
                                         << number(field(line, "order"));
         else if (event == "mm_page_free")

@@ -34,7 +34,7 @@ class Trace {
 
     /// Between start() and stop(). Pages that are compound belong to the slab
     /// allocator, whose objects are counted, or are the IOMMU's page tables, and don't
-    /// count; neither does what was allocated before.
+    /// count; neither do this process's own pages, nor what was allocated before.
     [[nodiscard]] KeptMemory kept() const;
     /// Likewise: invalidations of the IOMMU's translation caches.
     [[nodiscard]] std::uint64_t iotlb_invalidations() const;
