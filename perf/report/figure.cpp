@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+#include "report/figure.hpp"
+
+#include "common/error.hpp"
+#include "common/files.hpp"
+#include "common/process.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <format>
+#include <fstream>
+#include <stdexcept>
+
+namespace pfn::perf {
+namespace {
+
+/// As a string of gnuplot's: 'it''s'
+std::string quoted(const std::string& text) {
+    std::string out = "'";
+    for (const char c : text)
+        out += c == '\'' ? "''" : std::string(1, c);
+    return out + "'";
+}
+
+bool all_positive(const Figure& figure, auto&& value) {
+    return std::ranges::all_of(figure.curves, [&](const Curve& curve) {
+        return std::ranges::all_of(curve.points,
+                                   [&](const Point& point) { return value(point) > 0; });
+    });
+}
+
+std::string data_block(const Curve& curve, std::size_t index) {
+    std::string text = std::format("$d{} << END\n", index);
+    for (const Point& p : curve.points)
+        text += std::format("{} {} {} {}\n", p.x, p.y.middle, p.y.low, p.y.high);
+    return text + "END\n";
+}
+
+std::string script(const Figure& figure, const std::string& path) {
+    std::string text =
+        std::format("set terminal svg size 720,420 noenhanced font 'sans,12' "
+                    "background '#ffffff'\n"
+                    "set output {}\nset title {}\nset xlabel {}\nset ylabel {}\n"
+                    "set key outside right top\nset grid\nset format x '%.0s%c'\n",
+                    quoted(path), quoted(figure.title), quoted(figure.x), quoted(figure.y));
+    if (all_positive(figure, [](const Point& p) { return p.x; }))
+        text += "set logscale x 2\n";
+    if (all_positive(figure, [](const Point& p) { return p.y.low; }))
+        text += "set logscale y\n";
+    std::string plots;
+    for (std::size_t i = 0; i < figure.curves.size(); ++i) {
+        text += data_block(figure.curves[i], i);
+        plots += std::format("{} $d{} using 1:2:3:4 with yerrorlines lw 2 title {}",
+                             i ? ", \\\n  " : "plot", i, quoted(figure.curves[i].name));
+    }
+    return text + plots + "\n";
+}
+
+} // namespace
+
+void draw(const Figure& figure, const std::string& path) {
+    const std::string commands = path + ".gnuplot";
+    {
+        std::ofstream out(commands);
+        out << script(figure, path);
+        if (!out.flush())
+            throw_errno("write " + commands);
+    }
+    const Exit exit = run_program({"gnuplot", commands}, std::chrono::minutes(1));
+    std::filesystem::remove(commands);
+    if (exit != Exit{})
+        throw std::runtime_error(std::format("gnuplot failed to draw \"{}\"", figure.title));
+}
+
+} // namespace pfn::perf
