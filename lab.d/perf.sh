@@ -87,7 +87,7 @@ perf_guest() { # SUFFIX OPTION... -- SUITE...
 	# shellcheck disable=SC2016 # for the guest's shell
 	"$CLONE/lab" run --kernel "${OPT[kernel]:-$(installed_series | head -n 1)}" \
 		--mem "${OPT[mem]:-$PERF_MEM}" --smp "${OPT[smp]}" --vram "${OPT[vram]}" \
-		--p2p "${OPT[p2p]}" ${OPT[times]:+--times} --timeout "${OPT[timeout]:-3600}" "${options[@]}" -- \
+		--p2p "${OPT[p2p]}" ${OPT[times]:+--times} ${OPT[icount]:+--icount} --timeout "${OPT[timeout]:-3600}" "${options[@]}" -- \
 		bash -euc 'dir=$1 suffix=$2 quick=$3; shift 3
 			modprobe pfn_edu dma_bits=64 test_knobs=1
 			pfn-perf-report machine "$dir/machine"
@@ -103,7 +103,8 @@ perf_results() {
 	version=$(git -C "$CLONE" describe --always --dirty 2>/dev/null) || version=unknown
 	mv "$PERF_DIR/machine" "$PERF_DIR/.machine"
 	perf_report merge --output "$run" --machine "$PERF_DIR/.machine" \
-		--date "$(date -u +%FT%TZ)" --version "$version" "$PERF_DIR"/*
+		--date "$(date -u +%FT%TZ)" --version "$version" \
+		--clock "${OPT[icount]:+instructions (QEMU -icount, 1 ns each)}" "$PERF_DIR"/*
 	if [[ -n ${OPT[html]}${OPT[figures]} ]]; then
 		mkdir "$PERF_DIR/figures"
 		perf_report html --figures "$PERF_DIR/figures" "$run" "$PERF_DIR/page.html"
