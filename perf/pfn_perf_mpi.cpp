@@ -174,7 +174,7 @@ int main(int argc, char** argv) {
         MPI_Finalize();
         return status;
     } catch (const std::exception& e) {
-        std::cerr << "pfn-perf-mpi: " << e.what() << std::endl;
+        std::cerr << "pfn-perf-mpi: " << e.what() << '\n';
         MPI_Abort(MPI_COMM_WORLD, 1);
         return 1;
     }

@@ -23,7 +23,7 @@ float summand(int rank, std::size_t i) {
 
 void broadcast(World& world, const Buffer& buffer) {
     for (int root = 0; root < 2; ++root) {
-        const auto seed = static_cast<std::uint64_t>(10 + root);
+        const auto seed = 10 + static_cast<std::uint64_t>(root);
         fill_pattern(buffer.bytes(), world.rank() == root ? seed : 0);
         MPI_Bcast(buffer.data(), SIZE, MPI_BYTE, root, MPI_COMM_WORLD);
         world.expect(!find_mismatch(buffer.bytes(), seed), std::format("bcast from {}", root));
@@ -52,7 +52,7 @@ void all_reduce(World& world, const Buffer& in, const Buffer& out) {
 
 void all_to_all(World& world, const Buffer& in, const Buffer& out) {
     constexpr std::size_t HALF = SIZE / 2;
-    fill_pattern(in.bytes(), static_cast<std::uint64_t>(20 + world.rank()));
+    fill_pattern(in.bytes(), 20 + static_cast<std::uint64_t>(world.rank()));
     std::ranges::fill(out.bytes(), std::byte{0});
     MPI_Alltoall(in.data(), HALF, MPI_BYTE, out.data(), HALF, MPI_BYTE, MPI_COMM_WORLD);
     for (std::size_t from = 0; from < 2; ++from) {

@@ -34,8 +34,8 @@ class Window {
 
 /// Each rank puts a pattern into the other's window and gets it back from there.
 void put_and_get(World& world, const Window& window, const Buffer& target, const Buffer& local) {
-    const auto mine = static_cast<std::uint64_t>(30 + world.rank());
-    const auto peers = static_cast<std::uint64_t>(30 + world.peer());
+    const auto mine = 30 + static_cast<std::uint64_t>(world.rank());
+    const auto peers = 30 + static_cast<std::uint64_t>(world.peer());
     fill_pattern(local.bytes(), mine);
     window.fence();
     MPI_Put(local.data(), SIZE, MPI_BYTE, world.peer(), 0, SIZE, MPI_BYTE, window.get());

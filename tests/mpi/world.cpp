@@ -71,7 +71,7 @@ void World::expect(bool right, const std::string& what) {
     if (right)
         return;
     wrong_++;
-    std::cout << "rank " << rank_ << ": " << what << std::endl;
+    std::cout << "rank " << rank_ << ": " << what << '\n' << std::flush;
 }
 
 void World::verdict(const std::string& name, const std::string& note) {
@@ -80,7 +80,8 @@ void World::verdict(const std::string& name, const std::string& note) {
     (good ? passed_ : failed_)++;
     if (rank_ == 0)
         std::cout << (good ? "PASS  " : "FAIL  ") << name
-                  << (note.empty() ? "" : "  [" + note + "]") << std::endl;
+                  << (note.empty() ? "" : "  [" + note + "]") << '\n'
+                  << std::flush;
 }
 
 std::uint64_t World::sum(std::uint64_t value) const {
