@@ -17,6 +17,7 @@
 #include <CLI/CLI.hpp>
 
 #include <print>
+#include <utility>
 
 namespace {
 
@@ -88,9 +89,7 @@ int run(pfn::Options options) {
     return fine ? 0 : 1;
 }
 
-} // namespace
-
-int main(int argc, char** argv) {
+int parse_and_run(int argc, char** argv) {
     pfn::Options options;
     options.device = pfn::VramDevice::DEFAULT_PATH;
     CLI::App app("A node streams paged KV-cache blocks into the device memory of another.",
@@ -124,5 +123,11 @@ int main(int argc, char** argv) {
     app.add_option("--device", options.device, "device that has the memory of both")
         ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
-    return pfn::or_complain(argv[0], [&] { return run(options); });
+    return run(std::move(options));
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    return pfn::or_complain(argv[0], [&] { return parse_and_run(argc, argv); });
 }

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <print>
+#include <utility>
 
 namespace {
 
@@ -95,9 +96,7 @@ int run(pfn::Options options) {
     return wrong == 0 ? 0 : 1;
 }
 
-} // namespace
-
-int main(int argc, char** argv) {
+int parse_and_run(int argc, char** argv) {
     pfn::Options options;
     options.device = pfn::VramDevice::DEFAULT_PATH;
     CLI::App app("Ranks reduce gradients that are in device memory, over RDMA.", "ring_allreduce");
@@ -119,5 +118,11 @@ int main(int argc, char** argv) {
         ->delimiter(',');
     app.add_option("--device", options.device, "device that has the memory")->capture_default_str();
     CLI11_PARSE(app, argc, argv);
-    return pfn::or_complain(argv[0], [&] { return run(options); });
+    return run(std::move(options));
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    return pfn::or_complain(argv[0], [&] { return parse_and_run(argc, argv); });
 }
