@@ -17,7 +17,7 @@ check_locked() {
 		shellcheck -x lab .ci/run lab.d/{guest-init,pristine-init,index-modules,machine,guest-bin/guest-{qmp,vram,ssh,mpiexec}} \
 			tests/package/{run,guest} debian/*.{preinst,postinst,postrm} \
 			tests/lab/run-tests tests/lab/guest-checks.sh tests/rules/{check,selftest} \
-			tests/pfndv/{abi,installed} tests/fabrics/ucx-perftest tests/newest/{build,run} \
+			tests/pfndv/{abi,installed} tests/ucx/perftest tests/newest/{build,run} \
 			tests/tools/completion tools/completions/* \
 			tests/mutants/{run,in-guest} \
 			provider/librxe/build.sh perf/perftest/build.sh perf/pfn-perf-mpi' "$CLONE"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 #
-# Communication libraries on device memory, included by CMakeLists.txt.
+# UCX on device memory, included by CMakeLists.txt.
 pkg_check_modules(UCX IMPORTED_TARGET ucx)
 if(UCX_FOUND)
   umem_pfn_test(test_ucx guest 240 PkgConfig::UCX)
@@ -9,7 +9,7 @@ if(UCX_FOUND)
   add_library(vram_malloc MODULE preload/vram_malloc.c)
   target_link_libraries(vram_malloc PRIVATE umem_pfn_uapi Threads::Threads)
 
-  add_test(NAME ucx.Perftest COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/fabrics/ucx-perftest"
+  add_test(NAME ucx.Perftest COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/ucx/perftest"
            $<TARGET_FILE:vram_malloc>)
   set_tests_properties(ucx.Perftest PROPERTIES LABELS "guest;once" TIMEOUT 600 RUN_SERIAL TRUE)
 endif()
