@@ -6,7 +6,7 @@
 # (pfn-perf-report). docs/measuring.md says what is measured and how.
 
 # One guest for all of these, in this order; dma needs two of its own.
-readonly PERF_SUITES=(reg move scale)
+readonly PERF_SUITES=(bw lat reg move scale mpi)
 readonly PERF_MEM=4096 # 1 GiB to measure, and its twin's metadata
 
 perf_suites() { echo "${PERF_SUITES[@]}" dma; }
