@@ -530,7 +530,9 @@ TEST_F(PfndvErrors, DeviceThatMayNotBeOpened) {
     const ClosedToOthers closed;
     auto child = Child::fork([&](Channel&) {
         int count = 0;
-        ibv_device** list = ibv_get_device_list(&count);
+        const std::unique_ptr<ibv_device*[],
+                              decltype([](ibv_device** devices) { ibv_free_device_list(devices); })>
+            list(ibv_get_device_list(&count));
         if (!list || count == 0 || ::setresuid(65534, 65534, 65534))
             return 1;
         if (pfndv_is_supported(list[0]) || errno != EACCES)
