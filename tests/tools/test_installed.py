@@ -34,7 +34,8 @@ class Installed(unittest.TestCase):
         wanted = {form.format(tool) for tool in TOOLS
                   for form in ("bin/{}", "share/man/man1/{}.1",
                                "share/bash-completion/completions/{}")}
-        wanted |= {"bin/pfn_demo", "share/man/man1/pfn_demo.1"}
+        wanted |= {"bin/pfn_demo", "share/man/man1/pfn_demo.1",
+                   "share/umem-pfn/umem-pfn-mpi.env"}
         self.assertEqual(wanted, {f for f in files if "libpfndv" not in f})
 
 
