@@ -47,7 +47,7 @@ class Stream {
   public:
     static constexpr std::size_t LENGTH = 4 * KIB;
 
-    Stream(const End& peer, const Source& source, const Mr& mr, std::uint64_t iova,
+    Stream(const Endpoint& peer, const Source& source, const Mr& mr, std::uint64_t iova,
            std::uint64_t size)
         : thread_([&, iova, size, rkey = mr.rkey()](const std::stop_token& stop) {
               run(stop, peer, source.sge(LENGTH), {.address = iova, .rkey = rkey}, size);
@@ -73,7 +73,7 @@ class Stream {
   private:
     static constexpr unsigned IN_FLIGHT = 16;
 
-    void run(const std::stop_token& stop, const End& peer, const ibv_sge& local, Remote first,
+    void run(const std::stop_token& stop, const Endpoint& peer, const ibv_sge& local, Remote first,
              std::uint64_t size) {
         try {
             std::uint64_t posted = 0;
@@ -85,7 +85,7 @@ class Stream {
             for (unsigned i = 0; i < IN_FLIGHT; ++i)
                 post();
             for (std::uint64_t done = 0; done < posted; ++done) {
-                expect_success(peer.cq);
+                complete(peer.cq);
                 ++completed_;
                 if (!stop.stop_requested())
                     post();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 //
-// What every example begins and ends with: devices, one end of a connection, main().
+// What every example begins and ends with: devices, and main().
 #pragma once
 
-#include "common/verbs.hpp"
+#include "common/endpoint.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -38,26 +38,6 @@ inline std::vector<std::string> supported_devices() {
 /// pfn MRs: both ends of a connection may be on the same one.
 inline std::string device_name(std::span<char* const> arguments, std::size_t place) {
     return place < arguments.size() ? arguments[place] : supported_devices().front();
-}
-
-/// A device, a protection domain, and a queue pair that is to be connected.
-struct End {
-    explicit End(const std::string& device)
-        : context(device), pd(context.get()), cq(context.get(), 2 * Qp::DEPTH),
-          qp(context, pd, cq) {}
-
-    Context context;
-    Pd pd;
-    Cq cq;
-    Qp qp;
-};
-
-/// The next completion of @p cq, which has to be a success.
-inline ibv_wc complete(const Cq& cq) {
-    const ibv_wc wc = cq.wait();
-    if (wc.status != IBV_WC_SUCCESS)
-        throw std::runtime_error(std::string("RDMA: ") + ibv_wc_status_str(wc.status));
-    return wc;
 }
 
 /// What @p body returns, an exit status; what it throws is said in a line, after the name

@@ -43,7 +43,7 @@ class RingMember {
     void receive_again() const;
 
   private:
-    End end_; // its queue pair is for the left neighbour
+    Endpoint end_; // its queue pair is for the left neighbour
     Qp to_right_;
     std::uint32_t right_rkey_ = 0;
 };

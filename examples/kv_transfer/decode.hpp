@@ -61,7 +61,7 @@ class Decode {
 
     const Options& options_;
     const Channel& prefill_;
-    End end_;
+    Endpoint end_;
     VramDevice device_;
     BlockPool pool_;
     std::vector<std::uint32_t> crcs_; ///< of blocks, as prefill says

@@ -45,7 +45,7 @@ class Prefill {
 
     const Options& options_;
     const Channel& decode_;
-    End end_;
+    Endpoint end_;
     VramDevice device_;
     DmaBuf cache_; ///< block after block
     pfndv::Mr mr_;

@@ -18,7 +18,7 @@ constexpr std::uint32_t SIZE = 256 << 10;
 constexpr unsigned MOVES = 50; ///< at least so many, and as many rounds
 
 /// Write a pattern, read it back, compare.
-void round_trip(const pfn::End& peer, pfn::Remote target, const pfn::Mapping& memory,
+void round_trip(const pfn::Endpoint& peer, pfn::Remote target, const pfn::Mapping& memory,
                 const pfn::Mr& mr, std::uint64_t seed) {
     const ibv_sge local{memory.address(), SIZE, mr.lkey()};
     pfn::fill_pattern(memory.bytes(), seed);
@@ -32,10 +32,9 @@ void round_trip(const pfn::End& peer, pfn::Remote target, const pfn::Mapping& me
 }
 
 int run(std::span<char* const> arguments) {
-    pfn::End gpu(pfn::device_name(arguments, 1));
-    pfn::End peer(pfn::device_name(arguments, 2));
-    gpu.qp.connect(peer.qp.address());
-    peer.qp.connect(gpu.qp.address());
+    pfn::Endpoint gpu(pfn::device_name(arguments, 1));
+    pfn::Endpoint peer(pfn::device_name(arguments, 2));
+    pfn::connect(gpu.qp, peer.qp);
 
     const pfn::VramDevice device;
     const pfn::DmaBuf buffer = device.alloc({.size = SIZE});

@@ -17,10 +17,9 @@ constexpr std::uint64_t SIZE = 1 << 20;
 constexpr std::uint64_t SEED = 42;
 
 int run(std::span<char* const> arguments) {
-    pfn::End gpu(pfn::device_name(arguments, 1));
-    pfn::End peer(pfn::device_name(arguments, 2));
-    gpu.qp.connect(peer.qp.address());
-    peer.qp.connect(gpu.qp.address());
+    pfn::Endpoint gpu(pfn::device_name(arguments, 1));
+    pfn::Endpoint peer(pfn::device_name(arguments, 2));
+    pfn::connect(gpu.qp, peer.qp);
 
     // Device memory, as the dma-buf that the driver of a GPU would export.
     const pfn::VramDevice device;

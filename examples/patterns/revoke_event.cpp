@@ -22,7 +22,7 @@ namespace {
 constexpr std::uint64_t SIZE = 64 << 10;
 
 /// Registered, and @p event is signalled when the exporter takes the memory back.
-pfndv::Mr register_with_event(const pfn::End& gpu, int dmabuf, int event) {
+pfndv::Mr register_with_event(const pfn::Endpoint& gpu, int dmabuf, int event) {
     return pfn::register_dmabuf(gpu.pd, dmabuf, {.mode = PFNDV_MODE_REVOCABLE, .eventfd = event});
 }
 
@@ -36,7 +36,7 @@ bool revoked(const pfn::Fd& event, std::chrono::milliseconds patience) {
 }
 
 /// The peer writes @p text to where the MR begins. Returns how that ended.
-ibv_wc_status write(const pfn::End& peer, const pfndv::Mr& mr, std::string_view text) {
+ibv_wc_status write(const pfn::Endpoint& peer, const pfndv::Mr& mr, std::string_view text) {
     const auto page = pfn::Mapping::anonymous(pfn::page_size());
     const auto page_mr = pfn::Mr::host(peer.pd, page.bytes());
     std::memcpy(page.bytes().data(), text.data(), text.size());
@@ -47,13 +47,12 @@ ibv_wc_status write(const pfn::End& peer, const pfndv::Mr& mr, std::string_view 
 }
 
 struct Pair {
-    pfn::End gpu;
-    pfn::End peer;
+    pfn::Endpoint gpu;
+    pfn::Endpoint peer;
 
     explicit Pair(std::span<char* const> arguments)
         : gpu(pfn::device_name(arguments, 1)), peer(pfn::device_name(arguments, 2)) {
-        gpu.qp.connect(peer.qp.address());
-        peer.qp.connect(gpu.qp.address());
+        pfn::connect(gpu.qp, peer.qp);
     }
 };
 

@@ -6,11 +6,6 @@
 
 namespace pfn {
 
-void connect(Qp& a, Qp& b) {
-    a.connect(b.address());
-    b.connect(a.address());
-}
-
 std::uint64_t HostMemory::word(std::size_t offset) const {
     std::uint64_t value = 0;
     std::memcpy(&value, bytes().subspan(offset, sizeof(value)).data(), sizeof(value));

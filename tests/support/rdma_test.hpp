@@ -4,6 +4,7 @@
 // queue pair on each, connected.
 #pragma once
 
+#include "common/endpoint.hpp"
 #include "common/error.hpp"
 #include "common/pattern.hpp"
 #include "common/verbs.hpp"
@@ -27,21 +28,6 @@ inline constexpr const char* PEER_DEVICE = "rxe_peer";
 
 inline constexpr std::uint64_t KIB = 1024;
 inline constexpr std::uint64_t MIB = 1024 * KIB;
-
-/// Everything needed to be one side of a connection.
-struct Endpoint {
-    explicit Endpoint(const std::string& device)
-        : context(device), pd(context.get()), cq(context.get(), 4 * Qp::DEPTH),
-          qp(context, pd, cq) {}
-
-    Context context;
-    Pd pd;
-    Cq cq;
-    Qp qp;
-};
-
-/// Connect two queue pairs of this process.
-void connect(Qp& a, Qp& b);
 
 /// Memory of this process and its MR.
 struct HostMemory {
