@@ -6,19 +6,17 @@
 #include "common/process.hpp"
 #include "support/long_run.hpp"
 #include "support/rdma_test.hpp"
+#include "support/rdma_tool.hpp"
 
 #include <fcntl.h>
-#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -155,19 +153,6 @@ TEST(KillReports, AreToldFromSplats) {
     EXPECT_EQ(3U, KillsAreNoSplats::other_splats(both).size());
 }
 
-/// How many MRs there are, everybody's.
-std::size_t count_mrs() {
-    struct Close {
-        void operator()(FILE* pipe) const noexcept { ::pclose(pipe); }
-    };
-    const std::unique_ptr<FILE, Close> pipe(::popen("rdma -j resource show mr", "re"));
-    std::string text;
-    std::array<char, 4096> piece{};
-    while (const std::size_t n = std::fread(piece.data(), 1, piece.size(), pipe.get()))
-        text.append(piece.data(), n);
-    return nlohmann::json::parse(text).size();
-}
-
 class DeathMemory : public RdmaTest {
   protected:
     /// Poll until the device is as it was; then there must be @p mrs MRs.
@@ -182,11 +167,11 @@ class DeathMemory : public RdmaTest {
                 << before.vram_free - now.vram_free << " bytes did not come back";
             std::this_thread::sleep_for(1ms);
         }
-        EXPECT_EQ(mrs, count_mrs());
+        EXPECT_EQ(mrs, mr_count());
     }
 
     const pfn_vram_dev_info before = vram.info();
-    const std::size_t mrs_before = count_mrs();
+    const std::size_t mrs_before = mr_count();
 };
 
 TEST_F(DeathMemory, SystemBuffersEndAtTheLimitOfTheGroup) {
@@ -270,7 +255,7 @@ TEST_F(DeathMemory, KilledForWantOfMemoryUnderTraffic) {
         std::uint32_t rkey[2];
     };
     const HostMemory host(peer.pd, PIECE);
-    const auto mrs = count_mrs();
+    const auto mrs = mr_count();
     for (int round = 0; round < (long_run() ? 10 : 1); ++round) {
         const KillsAreNoSplats quiet;
         const Cgroup group(32 * MIB);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 #include "common/pattern.hpp"
 #include "mpi/checks.hpp"
+#include "support/rdma_tool.hpp"
 
 #include <mpi.h>
 
@@ -107,7 +108,7 @@ void one_sided(World& world, const VramDevice& vram) {
         accumulate(world, window, target, local);
         draw_numbers(world, window, target, local);
         const auto moves = world.sum(mover.stop());
-        const Mrs mrs = mrs_on(inode(target.dmabuf()));
+        const Mrs mrs = mrs_on(inode(target.dmabuf().fd()));
         const auto bytes = world.sum(mrs.written + mrs.read);
         world.expect(mrs.count == mrs.lent, "an MR whose backend is not pfn");
         world.verdict(std::format("put, get, accumulate, fetch_and_op, {}", kind.name),

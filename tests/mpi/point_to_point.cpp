@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 #include "common/pattern.hpp"
 #include "mpi/checks.hpp"
+#include "support/rdma_tool.hpp"
 
 #include <mpi.h>
 
@@ -84,7 +85,7 @@ void zero_copy(World& world, const VramDevice& vram) {
     constexpr std::uint64_t ROUNDS = 2;
     for (const std::size_t size : {1 * KIB, 8 * KIB, 1 * MIB}) {
         const Buffer buffer(vram, VRAM, size < page_size() ? page_size() : size);
-        const auto number = inode(buffer.dmabuf());
+        const auto number = inode(buffer.dmabuf().fd());
         const std::uint64_t bytes = 2 * ROUNDS * size;
         // The first ones may take another way, until there is a connection.
         there_and_back(world, buffer.bytes().first(size), 1);

@@ -7,6 +7,7 @@
 #include "common/error.hpp"
 #include "common/pattern.hpp"
 #include "mpi/checks.hpp"
+#include "support/rdma_tool.hpp"
 
 #include <mpi.h>
 #include <sys/mman.h>
@@ -123,7 +124,7 @@ Outcome replace_and_use(const World& world, const Way& way, unsigned rounds,
     Mrs mrs;
     for (unsigned i = 0; i < rounds; ++i) {
         DmaBuf buffer = memory();
-        const auto number = inode(buffer);
+        const auto number = inode(buffer.fd());
         way.replace(place.data(), buffer.fd());
         buffer.close(); // the mapping has it, and MRs may
         stale += !is_served(world, place, 1000 + 4 * i);

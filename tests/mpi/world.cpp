@@ -1,41 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 #include "mpi/world.hpp"
 
-#include "common/error.hpp"
+#include "support/rdma_tool.hpp"
 
 #include <mpi.h>
-#include <nlohmann/json.hpp>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstdio>
 #include <iostream>
-#include <memory>
 #include <set>
 
 namespace pfn::mpi {
 namespace {
 
-using Json = nlohmann::json;
-
-/// What `rdma -j ARGUMENTS` prints.
-Json rdma(const std::string& arguments) {
-    struct Close {
-        void operator()(FILE* pipe) const noexcept { ::pclose(pipe); }
-    };
-    const std::string command = "rdma -j " + arguments;
-    const std::unique_ptr<FILE, Close> pipe(::popen(command.c_str(), "re"));
-    if (!pipe)
-        throw_errno(command);
-    std::string text;
-    std::array<char, 4096> piece{};
-    while (const std::size_t n = std::fread(piece.data(), 1, piece.size(), pipe.get()))
-        text.append(piece.data(), n);
-    return Json::parse(text);
-}
-
-/// Those of them that are of dma-bufs.
+/// MRs of this process that are of dma-bufs.
 std::vector<Json> own_mrs() {
     std::vector<Json> own;
     for (const Json& mr : rdma("-dd resource show mr")) {
@@ -94,13 +71,6 @@ Buffer::Buffer(const VramDevice& vram, const Kind& kind, std::uint64_t size)
     : dmabuf_(vram.alloc(
           {.size = size, .chunk = kind.fragmented ? page_size() : 0, .placement = kind.placement})),
       mapping_(dmabuf_.map()) {}
-
-std::uint64_t inode(const DmaBuf& buffer) {
-    struct stat st{};
-    if (::fstat(buffer.fd(), &st) < 0)
-        throw_errno("fstat");
-    return st.st_ino;
-}
 
 Mrs mrs_on(std::uint64_t number) {
     Mrs mrs;

@@ -80,9 +80,6 @@ class Buffer {
     Mapping mapping_;
 };
 
-/// The dma-buf's number, as the kernel shows it with an MR.
-std::uint64_t inode(const DmaBuf& buffer);
-
 /// MRs of this process on one dma-buf.
 struct Mrs {
     unsigned count = 0;

@@ -4,35 +4,16 @@
 #pragma once
 
 #include "support/rdma_test.hpp"
+#include "support/rdma_tool.hpp"
 
-#include <nlohmann/json.hpp>
-
-#include <array>
 #include <chrono>
 #include <cstddef>
-#include <cstdio>
-#include <memory>
 #include <ostream>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
 namespace pfn {
-
-/// How many MRs the kernel knows, whoever's (`rdma resource show mr`).
-inline std::size_t mr_count() {
-    struct Close {
-        void operator()(FILE* pipe) const noexcept { ::pclose(pipe); }
-    };
-    const std::unique_ptr<FILE, Close> pipe(::popen("rdma -j resource show mr", "re"));
-    if (!pipe)
-        throw_errno("run rdma");
-    std::string text;
-    std::array<char, 4096> piece{};
-    while (const std::size_t n = std::fread(piece.data(), 1, piece.size(), pipe.get()))
-        text.append(piece.data(), n);
-    return nlohmann::json::parse(text).size();
-}
 
 /// What somebody holds of the system.
 struct Holdings {

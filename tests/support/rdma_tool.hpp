@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -18,18 +19,25 @@ namespace pfn {
 
 using Json = nlohmann::json;
 
-/// What `rdma -j ARGUMENTS` prints. Throws if that is no JSON.
+/// What `rdma -j ARGUMENTS` prints. Throws if it does not start or that is no JSON.
 inline Json rdma(const std::string& arguments) {
     struct Close {
         void operator()(FILE* pipe) const noexcept { ::pclose(pipe); }
     };
     const std::string command = "rdma -j " + arguments;
     const std::unique_ptr<FILE, Close> pipe(::popen(command.c_str(), "re"));
+    if (!pipe)
+        throw_errno(command);
     std::string text;
     std::array<char, 4096> piece{};
     while (const std::size_t n = std::fread(piece.data(), 1, piece.size(), pipe.get()))
         text.append(piece.data(), n);
     return Json::parse(text);
+}
+
+/// How many MRs the kernel knows, whoever's.
+inline std::size_t mr_count() {
+    return rdma("resource show mr").size();
 }
 
 /// By what rdma names the dma-buf @p fd: its inode.
