@@ -15,6 +15,7 @@
 #include <cstring>
 #include <format>
 #include <memory>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -37,15 +38,17 @@ template<class Handle, auto RELEASE>
 using Held = std::unique_ptr<std::remove_pointer_t<Handle>,
                              decltype([](Handle handle) { RELEASE(handle); })>;
 
-/// docs/ucx.md says what each is for.
+/// Those of MPI. docs/ucx.md.
 void set_environment() {
-    constexpr std::pair<const char*, const char*> SETTINGS[] = {
-        {"UCX_TLS", "rc_verbs,ud_verbs"},     {"UCX_IB_GID_INDEX", "1"},
-        {"UCX_UD_VERBS_ETH_DGID_CHECK", "n"}, {"UCX_FENCE_MODE", "weak"},
-        {"UCX_RNDV_THRESH", "16k"},           {"UCX_RNDV_SCHEME", "get_zcopy"},
-    };
-    for (const auto& [name, value] : SETTINGS)
-        ::setenv(name, value, 1); // NOLINT(concurrency-mt-unsafe): there is one thread yet
+    // NOLINTBEGIN(concurrency-mt-unsafe): there is one thread yet
+    std::istringstream lines(read_file(PFN_MPI_ENVIRONMENT));
+    for (std::string line; std::getline(lines, line);) {
+        if (const auto at = line.find('='); line.starts_with("UCX_") && at != std::string::npos)
+            ::setenv(line.substr(0, at).c_str(), line.substr(at + 1).c_str(), 1);
+    }
+    // Spares it reading a thousand empty ones.
+    ::setenv("UCX_IB_GID_INDEX", "1", 1);
+    // NOLINTEND(concurrency-mt-unsafe)
 }
 
 /// One process's UCX, on one device.
