@@ -85,7 +85,8 @@ static int check_overlap_blocks(const struct pfn_loan *loan, unsigned int shift)
 	unsigned long *seen, block;
 	int err = 0;
 
-	seen = kvcalloc(BIT(bits), sizeof(*seen), GFP_KERNEL);
+	/* That of 256 GiB in pages is more than one allocation can be. */
+	seen = kvcalloc(BIT(bits), sizeof(*seen), GFP_KERNEL | __GFP_NOWARN);
 	if (!seen)
 		return -ENOMEM;
 
