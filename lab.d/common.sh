@@ -22,6 +22,13 @@ usage_error() {
 	exit "$ST_USAGE"
 }
 
+# What holds where the command line says nothing: all options there are.
+default_options() {
+	declare -gA OPT=([mem]='' [smp]=2 [vram]='' [timeout]='' [kernel]='' [iommu]='' [p2p]=host
+		[json]='' [html]='' [figures]='' [icount]='' [compare]='' [times]='' [quick]='' [long]=''
+		[jobs]=$(($(nproc) < 2 ? 1 : 2)))
+}
+
 is_number() { # VALUE MIN MAX
 	[[ $1 =~ ^(0|[1-9][0-9]{0,8})$ ]] && (($1 >= $2 && $1 <= $3))
 }
