@@ -38,10 +38,3 @@ umem_pfn_mpi_test(mpi.OpenMpiOverLibfabric openmpi "guest;once" --libfabric zero
 # Nothing is stale that was not kept.
 umem_pfn_mpi_test(mpi.WithoutRegistrationCache mpich "guest;once" unseen-reuse)
 set_tests_properties(mpi.WithoutRegistrationCache PROPERTIES ENVIRONMENT UCX_RCACHE_ENABLE=n)
-
-# The benchmark, as short as it gets.
-if(mpich_FOUND)
-  add_test(NAME perf.MpiRuns COMMAND "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/pfn-perf-mpi" --quick)
-  set_tests_properties(perf.MpiRuns PROPERTIES LABELS "guest;once" TIMEOUT 300 RUN_SERIAL TRUE
-                       PASS_REGULAR_EXPRESSION "mpi_put")
-endif()
