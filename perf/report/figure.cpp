@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <format>
 #include <fstream>
+#include <limits>
 #include <stdexcept>
 
 namespace pfn::perf {
@@ -29,6 +30,22 @@ bool all_positive(const Figure& figure, auto&& value) {
     });
 }
 
+/// A range for values that are all the same, which gnuplot would complain of; else "".
+std::string range_of_one_value(const Figure& figure) {
+    double low = std::numeric_limits<double>::infinity();
+    double high = -low;
+    for (const Curve& curve : figure.curves) {
+        for (const Point& p : curve.points) {
+            low = std::min(low, p.y.low);
+            high = std::max(high, p.y.high);
+        }
+    }
+    if (low != high)
+        return "";
+    return low > 0 ? std::format("set yrange [{}:{}]\n", low / 2, low * 2)
+                   : std::format("set yrange [{}:{}]\n", low - 1, low + 1);
+}
+
 std::string data_block(const Curve& curve, std::size_t index) {
     std::string text = std::format("$d{} << END\n", index);
     for (const Point& p : curve.points)
@@ -47,6 +64,7 @@ std::string script(const Figure& figure, const std::string& path) {
         text += "set logscale x 2\n";
     if (all_positive(figure, [](const Point& p) { return p.y.low; }))
         text += "set logscale y\n";
+    text += range_of_one_value(figure);
     std::string plots;
     for (std::size_t i = 0; i < figure.curves.size(); ++i) {
         text += data_block(figure.curves[i], i);
