@@ -71,7 +71,7 @@ make_root_unless_whole() {
 	remove_tree "$new" # left by a lab that was stopped half-way
 	remove_unused_roots
 	need_space "$ROOT_MIB" "the Debian root"
-	say "first use: making a Debian root in $CACHE (about 3 minutes, 2 GB)"
+	say "first use: making a Debian root in $CACHE (about 3 minutes, 3 GB)"
 	mkdir -p "$CACHE/logs"
 	: >"$ROOT_LOG"
 	step "$ROOT_LOG" "1/4 Debian trixie with build tools" bootstrap "$new"
