@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Loans: checking, sharing and searching an exporter's list of ranges.
+ * Loans: sharing and searching an exporter's list of ranges.
  *
  * There is at most one current loan per buffer. It is made when the first
  * importer maps, kept until the exporter takes it back, and shared by all
@@ -16,183 +16,15 @@
 
 #include <linux/dma-resv.h>
 #include <linux/export.h>
-#include <linux/hash.h>
 #include <linux/io.h>
-#include <linux/log2.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
-#include <linux/overflow.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
 #include <linux/vmalloc.h>
 
 #include "dma_buf_pfn_priv.h"
 
 #define SKIP_SHIFT	6
-
-static int cmp_paddr(const void *a, const void *b)
-{
-	const struct phys_vec *l = a, *r = b;
-
-	if (l->paddr == r->paddr)
-		return 0;
-	return l->paddr < r->paddr ? -1 : 1;
-}
-
-/* A list that makes no sense is the exporter's bug: say what is wrong with it. */
-static int bad_list(const struct pfn_loan *loan, const char *why, size_t index)
-{
-	pr_warn_ratelimited("exporter %s lent %zu ranges for %llu bytes, number %zu %s\n",
-			    loan->dmabuf->exp_name, loan->pub.lend.nr,
-			    loan->pub.size, index, why);
-	return -EIO;
-}
-
-/* By sorting a copy, which takes any list. */
-static int check_overlap_sorted(const struct pfn_loan *loan)
-{
-	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
-	struct phys_vec *sorted;
-	int err = 0;
-	size_t i;
-
-	sorted = kvmalloc_array(lend->nr, sizeof(*sorted), GFP_KERNEL);
-	if (!sorted)
-		return -ENOMEM;
-	memcpy(sorted, lend->vec, lend->nr * sizeof(*sorted));
-	sort_nonatomic(sorted, lend->nr, sizeof(*sorted), cmp_paddr, NULL);
-
-	for (i = 1; i < lend->nr; i++) {
-		if (sorted[i].paddr - sorted[i - 1].paddr < sorted[i - 1].len) {
-			err = bad_list(loan, "by address overlaps", i);
-			break;
-		}
-	}
-	kvfree(sorted);
-	return err;
-}
-
-/*
- * Of ranges that are all one block of @shift bits: they overlap if one is there twice.
- * A hash table with linear probing, half full, as large as a copy of the list or twice
- * that.
- */
-static int check_overlap_blocks(const struct pfn_loan *loan, unsigned int shift)
-{
-	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
-	unsigned int bits = ilog2(roundup_pow_of_two(2 * lend->nr));
-	size_t i, at, mask = BIT(bits) - 1;
-	unsigned long *seen, block;
-	int err = 0;
-
-	/* That of 256 GiB in pages is more than one allocation can be. */
-	seen = kvcalloc(BIT(bits), sizeof(*seen), GFP_KERNEL | __GFP_NOWARN);
-	if (!seen)
-		return -ENOMEM;
-
-	for (i = 0; i < lend->nr; i++) {
-		block = (lend->vec[i].paddr >> shift) + 1; /* 0: free */
-		at = hash_long(block, bits);
-		while (seen[at] && seen[at] != block)
-			at = (at + 1) & mask;
-		if (seen[at]) {
-			err = bad_list(loan, "is the same as one before", i);
-			break;
-		}
-		seen[at] = block;
-		if (!(i % SZ_64K))
-			cond_resched();
-	}
-	kvfree(seen);
-	return err;
-}
-
-/*
- * The slow way, for a list that is neither ascending nor descending. What is scattered
- * most, single pages, is what can be done in as many steps as there are ranges.
- */
-static int check_overlap(const struct pfn_loan *loan)
-{
-	unsigned int shift = __ffs64(loan->pub.page_size);
-
-	if ((u64)loan->pub.lend.nr << shift == loan->pub.size)
-		return check_overlap_blocks(loan, shift);
-	return check_overlap_sorted(loan);
-}
-
-/* Returns NULL or what is wrong with the range. */
-static const char *range_fault(const struct dma_buf_pfn_lend *lend,
-			       const struct phys_vec *r)
-{
-	phys_addr_t last;
-
-	if (!r->len)
-		return "is empty";
-	if (!PAGE_ALIGNED(r->len) || !PAGE_ALIGNED(r->paddr))
-		return "is not page aligned";
-	if (check_add_overflow(r->paddr, r->len - 1, &last))
-		return "wraps around";
-	if (lend->kind == DMA_BUF_PFN_RAM &&
-	    (!pfn_valid(PHYS_PFN(r->paddr)) ||
-	     (r->len > PAGE_SIZE && !pfn_valid(PHYS_PFN(last)))))
-		return "is not RAM";
-	return NULL;
-}
-
-/*
- * One pass over the list: is it sane, does it have a stride, which pages could
- * map it? Neighbours are not merged: the exporter's ranges are as long as they can
- * be, or short on purpose.
- */
-static int loan_check(struct pfn_loan *loan)
-{
-	const struct dma_buf_pfn_lend *lend = &loan->pub.lend;
-	const struct phys_vec *vec = lend->vec;
-	bool ascending = true, descending = true;
-	u64 size = 0, bits = 0;
-	const char *fault;
-	size_t i;
-
-	if (!vec || !lend->nr || lend->nr > loan->pub.size >> PAGE_SHIFT)
-		return bad_list(loan, "is one too few or too many", lend->nr);
-	if (lend->kind > DMA_BUF_PFN_MMIO || lend->caching > DMA_BUF_PFN_UC)
-		return bad_list(loan, "is of an unknown kind or caching", 0);
-	if (lend->kind == DMA_BUF_PFN_RAM && lend->caching != DMA_BUF_PFN_WB)
-		return bad_list(loan, "is RAM that isn't write-back", 0);
-
-	loan->pub.stride = vec[0].len;
-	for (i = 0; i < lend->nr; i++) {
-		const struct phys_vec *r = &vec[i];
-
-		fault = range_fault(lend, r);
-		if (!fault && check_add_overflow(size, (u64)r->len, &size))
-			fault = "makes the total wrap around";
-		if (fault)
-			return bad_list(loan, fault, i);
-		bits |= r->paddr | r->len;
-
-		if (r->len != vec[0].len &&
-		    (i + 1 < lend->nr || r->len > vec[0].len))
-			loan->pub.stride = 0;
-		if (!i)
-			continue;
-		/* Written so that nothing overflows. */
-		if (r->paddr < vec[i - 1].paddr ||
-		    r->paddr - vec[i - 1].paddr < vec[i - 1].len)
-			ascending = false;
-		if (r->paddr > vec[i - 1].paddr ||
-		    vec[i - 1].paddr - r->paddr < r->len)
-			descending = false;
-		if (!(i % SZ_64K))
-			cond_resched();
-	}
-	if (size != loan->pub.size)
-		return bad_list(loan, "is the last and the total is wrong",
-				lend->nr - 1);
-
-	loan->pub.page_size = BIT_ULL(__ffs64(bits));
-	return ascending || descending ? 0 : check_overlap(loan);
-}
 
 static int loan_build_skip(struct pfn_loan *loan)
 {
@@ -228,7 +60,7 @@ int pfn_loan_init(struct pfn_loan *loan)
 	int err;
 
 	loan->pub.size = loan->dmabuf->size;
-	err = loan_check(loan);
+	err = pfn_loan_check(loan);
 	return err ?: loan_build_skip(loan);
 }
 

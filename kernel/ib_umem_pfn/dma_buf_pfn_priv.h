@@ -61,6 +61,9 @@ static inline struct pfn_loan *pfn_loan_of(const struct dma_buf_pfn_loan *pub)
 			    pub);
 }
 
+/* dma_buf_pfn_check.c */
+int pfn_loan_check(struct pfn_loan *loan);
+
 /* dma_buf_pfn_loan.c */
 int pfn_loan_init(struct pfn_loan *loan);
 void pfn_loan_fini(struct pfn_loan *loan);

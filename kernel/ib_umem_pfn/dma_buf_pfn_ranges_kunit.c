@@ -25,6 +25,7 @@ enum direction { UP, DOWN, MIXED };
  * @max_pages: and at most
  * @last_pages: length of the last one, if it is special
  * @first_pages: length of the first one, if it is special
+ * @spread: how far the places are apart, in lengths of the longest range; 0: 1
  * @direction: of the addresses
  * @stride: pages that the framework should find every range but the last to have
  */
@@ -35,6 +36,7 @@ struct layout {
 	unsigned int max_pages;
 	unsigned int last_pages;
 	unsigned int first_pages;
+	unsigned int spread;
 	enum direction direction;
 	unsigned int stride;
 };
@@ -63,7 +65,8 @@ KUNIT_DEFINE_ACTION_WRAPPER(kvfree_action, kvfree, const void *);
 static struct phys_vec *make_layout(struct kunit *test, struct rnd_state *rnd,
 				    const struct layout *l)
 {
-	unsigned int room = max3(l->max_pages, l->first_pages, l->last_pages);
+	unsigned int room = max3(l->max_pages, l->first_pages, l->last_pages) *
+			    (l->spread ?: 1);
 	struct phys_vec *vec;
 	size_t i;
 
@@ -74,7 +77,7 @@ static struct phys_vec *make_layout(struct kunit *test, struct rnd_state *rnd,
 
 	for (i = 0; i < l->nr; i++) {
 		vec[i].len = PAGE_SIZE * pages_of(l, rnd, i);
-		vec[i].paddr = NOWHERE + i * room * PAGE_SIZE;
+		vec[i].paddr = NOWHERE + (u64)i * room * PAGE_SIZE;
 	}
 	for (i = 0; i < l->nr / 2; i++)
 		if (l->direction == DOWN)
@@ -121,6 +124,10 @@ static const struct layout layouts[] = {
 	  .first_pages = 601, .direction = MIXED },
 	{ "a hundred thousand", .nr = 100000, .min_pages = 1, .max_pages = 5,
 	  .first_pages = 6, .direction = MIXED },
+	{ "far apart", .nr = 5000, .min_pages = 1, .max_pages = 5,
+	  .first_pages = 6, .spread = 100, .direction = MIXED },
+	{ "pages far apart", .nr = 5000, .min_pages = 1, .max_pages = 1,
+	  .spread = 1000, .direction = MIXED, .stride = 1 },
 };
 
 KUNIT_ARRAY_PARAM(layouts, layouts, layout_desc);
@@ -396,8 +403,35 @@ static void good_list_test(struct kunit *test)
 	}
 }
 
+/* Ranges near each other and far apart are looked at in different ways. */
+static const unsigned int spreads[] = { 1, 1000 };
+
+static void spread_desc(const unsigned int *spread, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%u lengths apart", *spread);
+}
+
+KUNIT_ARRAY_PARAM(spreads, spreads, spread_desc);
+
+/* With range @i at another address the list is refused, and it is fine without. */
+static void expect_bad_if_at(struct kunit *test, const struct layout *l,
+			     struct phys_vec *vec, size_t i, phys_addr_t paddr,
+			     enum dma_buf_pfn_kind kind)
+{
+	const phys_addr_t good = vec[i].paddr;
+	struct fake_exporter *ex;
+	struct fake_importer *im;
+
+	ex = fake_export(test, 0, kind, vec, l->nr);
+	im = fake_attach(test, ex, DMA_BUF_PFN_PINNED);
+	vec[i].paddr = paddr;
+	KUNIT_EXPECT_PTR_EQ(test, fake_map(im), ERR_PTR(-EIO));
+	vec[i].paddr = good;
+	KUNIT_EXPECT_FALSE(test, IS_ERR(fake_map(im)));
+}
+
 /*
- * Any list with one overlap in it is refused, and would be fine without.
+ * Any list with one overlap in it.
  *
  * Rule: E4
  */
@@ -405,6 +439,7 @@ static void random_overlap_test(struct kunit *test)
 {
 	struct layout l = {
 		.nr = 200, .min_pages = 2, .max_pages = 5, .direction = MIXED,
+		.spread = *(const unsigned int *)test->param_value,
 	};
 	struct rnd_state rnd;
 	unsigned int round;
@@ -414,28 +449,25 @@ static void random_overlap_test(struct kunit *test)
 		struct phys_vec *vec = make_layout(test, &rnd, &l);
 		size_t i = fake_below(&rnd, l.nr);
 		size_t j = (i + 1 + fake_below(&rnd, l.nr - 1)) % l.nr;
-		phys_addr_t good = vec[i].paddr;
-		struct fake_exporter *ex;
-		struct fake_importer *im;
 
-		ex = fake_export(test, 0, DMA_BUF_PFN_MMIO, vec, l.nr);
-		im = fake_attach(test, ex, DMA_BUF_PFN_PINNED);
 		/* The last page of j is the first one of i. */
-		vec[i].paddr = vec[j].paddr + vec[j].len - PAGE_SIZE;
-		KUNIT_EXPECT_PTR_EQ(test, fake_map(im), ERR_PTR(-EIO));
-		vec[i].paddr = good;
-		KUNIT_EXPECT_FALSE(test, IS_ERR(fake_map(im)));
+		expect_bad_if_at(test, &l, vec, i,
+				 vec[j].paddr + vec[j].len - PAGE_SIZE,
+				 DMA_BUF_PFN_MMIO);
 	}
 }
 
 /*
- * Lists of single blocks are looked at in another way.
+ * And any list of single blocks with one of them in it twice.
  *
  * Rule: E4
  */
 static void random_twice_test(struct kunit *test)
 {
-	struct layout l = { .nr = 200, .direction = MIXED };
+	struct layout l = {
+		.nr = 200, .direction = MIXED,
+		.spread = *(const unsigned int *)test->param_value,
+	};
 	struct rnd_state rnd;
 	unsigned int round;
 
@@ -443,22 +475,45 @@ static void random_twice_test(struct kunit *test)
 	for (round = 0; round < 50; round++) {
 		struct phys_vec *vec;
 		size_t i, j;
-		phys_addr_t good;
-		struct fake_exporter *ex;
-		struct fake_importer *im;
 
 		l.min_pages = 1 << fake_below(&rnd, 3);
 		l.max_pages = l.min_pages;
 		vec = make_layout(test, &rnd, &l);
 		i = fake_below(&rnd, l.nr);
 		j = (i + 1 + fake_below(&rnd, l.nr - 1)) % l.nr;
-		good = vec[i].paddr;
-		ex = fake_export(test, 0, DMA_BUF_PFN_MMIO, vec, l.nr);
-		im = fake_attach(test, ex, DMA_BUF_PFN_PINNED);
-		vec[i].paddr = vec[j].paddr;
-		KUNIT_EXPECT_PTR_EQ(test, fake_map(im), ERR_PTR(-EIO));
-		vec[i].paddr = good;
-		KUNIT_EXPECT_FALSE(test, IS_ERR(fake_map(im)));
+		expect_bad_if_at(test, &l, vec, i, vec[j].paddr, DMA_BUF_PFN_MMIO);
+	}
+}
+
+/*
+ * Pages in RAM, but for one that is just behind it, or nowhere near.
+ *
+ * Rule: E4
+ */
+static void not_ram_test(struct kunit *test)
+{
+	static const enum direction directions[] = { UP, DOWN, MIXED };
+	struct layout l = { .nr = 200, .min_pages = 1, .max_pages = 1 };
+	unsigned long end;
+	struct rnd_state rnd;
+	unsigned int d;
+	size_t i;
+
+	fake_seed(test, &rnd);
+	/* Where RAM ends, or has its first hole. */
+	for (end = l.nr; pfn_valid(end); end++)
+		;
+	for (d = 0; d < ARRAY_SIZE(directions); d++) {
+		struct phys_vec *vec;
+
+		l.direction = directions[d];
+		vec = make_layout(test, &rnd, &l);
+		for (i = 0; i < l.nr; i++)
+			vec[i].paddr += PFN_PHYS(end - l.nr) - NOWHERE;
+		expect_bad_if_at(test, &l, vec, fake_below(&rnd, l.nr),
+				 PFN_PHYS(end), DMA_BUF_PFN_RAM);
+		expect_bad_if_at(test, &l, vec, fake_below(&rnd, l.nr),
+				 NOWHERE, DMA_BUF_PFN_RAM);
 	}
 }
 
@@ -603,8 +658,9 @@ static struct kunit_case ranges_cases[] = {
 	KUNIT_CASE_PARAM(bad_list_test, bad_lists_gen_params),
 	KUNIT_CASE(ram_is_write_back_test),
 	KUNIT_CASE(good_list_test),
-	KUNIT_CASE(random_overlap_test),
-	KUNIT_CASE(random_twice_test),
+	KUNIT_CASE_PARAM(random_overlap_test, spreads_gen_params),
+	KUNIT_CASE_PARAM(random_twice_test, spreads_gen_params),
+	KUNIT_CASE(not_ram_test),
 	KUNIT_CASE(lookup_random_test),
 	KUNIT_CASE(lookup_corner_test),
 	KUNIT_CASE(lookup_errors_test),
