@@ -338,6 +338,8 @@ void *pfn_loan_kmap(struct pfn_loan *loan)
  */
 void *dma_buf_pfn_loan_kmap(const struct dma_buf_pfn_loan *loan)
 {
+	if (loan->lend.iomem)
+		return (__force void *)loan->lend.iomem;
 	return pfn_loan_kmap(container_of((struct dma_buf_pfn_loan *)loan,
 					  struct pfn_loan, pub));
 }

@@ -517,6 +517,23 @@ static void not_ram_test(struct kunit *test)
 	}
 }
 
+/* A kernel mapping that the exporter has anyway is as good as one of our own. */
+static void exporters_mapping_test(struct kunit *test)
+{
+	const struct phys_vec vec = AT(0, 4);
+	const struct dma_buf_pfn_loan *loan;
+	struct fake_exporter *ex;
+	char there[1];
+
+	ex = fake_export(test, FAKE_ALL_CAPS, DMA_BUF_PFN_MMIO, &vec, 1);
+	ex->lend.iomem = (__force void __iomem *)there;
+	loan = fake_map(fake_attach(test, ex, DMA_BUF_PFN_DYNAMIC));
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, loan);
+	dma_resv_lock(ex->dmabuf->resv, NULL);
+	KUNIT_EXPECT_PTR_EQ(test, dma_buf_pfn_loan_kmap(loan), (void *)there);
+	dma_resv_unlock(ex->dmabuf->resv);
+}
+
 /* dma_buf_pfn_lookup() */
 
 static int lookup(struct fake_importer *im, pgoff_t pgoff, unsigned long *pfn,
@@ -661,6 +678,7 @@ static struct kunit_case ranges_cases[] = {
 	KUNIT_CASE_PARAM(random_overlap_test, spreads_gen_params),
 	KUNIT_CASE_PARAM(random_twice_test, spreads_gen_params),
 	KUNIT_CASE(not_ram_test),
+	KUNIT_CASE(exporters_mapping_test),
 	KUNIT_CASE(lookup_random_test),
 	KUNIT_CASE(lookup_corner_test),
 	KUNIT_CASE(lookup_errors_test),

@@ -145,6 +145,17 @@ static int buf_lock_settled(const struct pfn_vram_buf *buf,
  * What the framework asks of an exporter
  */
 
+/*
+ * Our mapping of a mem in one piece, for importers. No io_lock: an unplug takes all
+ * that is lent back from them before the mapping goes.
+ */
+static void __iomem *iomem_to_lend(const struct pfn_vram_mem *mem)
+{
+	if (!pfn_vram_mem_is_io(mem) || mem->nr > 1 || pfn_vram_quarantine_on())
+		return NULL;
+	return mem->dev->io + (mem->vec[0].paddr - mem->dev->io_base);
+}
+
 static int pfn_vram_map(struct dma_buf_pfn *pfn, struct dma_buf_pfn_lend *lend)
 {
 	struct pfn_vram_buf *buf = dma_buf_pfn_priv(pfn);
@@ -166,6 +177,7 @@ static int pfn_vram_map(struct dma_buf_pfn *pfn, struct dma_buf_pfn_lend *lend)
 		lend->kind = buf->dev->kind;
 		lend->caching = buf->dev->caching;
 		lend->provider = buf->dev->provider;
+		lend->iomem = iomem_to_lend(mem);
 	}
 	return 0;
 }

@@ -179,6 +179,7 @@ void pfn_vram_dmem_uncharge(struct pfn_vram_mem *mem);
 /* pfn_vram_quarantine.c */
 struct pfn_vram_quarantine;
 
+bool pfn_vram_quarantine_on(void);
 struct pfn_vram_quarantine *pfn_vram_quarantine_new(struct pfn_vram_dev *dev,
 						    u64 size);
 void pfn_vram_quarantine_free(struct pfn_vram_quarantine *q);

@@ -11,8 +11,9 @@
  * is told in the kernel log, where ./lab takes it for a failure, and counted in
  * debugfs.
  *
- * (Late accesses through an importer's kernel mapping of a BAR need no help to be
- * noticed: the mapping is gone when the last importer has let go.)
+ * Nor do importers get at a BAR through our mapping of it while the aid is on. They
+ * make their own, which is gone when the last one has let go, and so is the kernel if
+ * one has not.
  */
 #include <linux/delay.h>
 #include <linux/module.h>
@@ -28,6 +29,12 @@ MODULE_PARM_DESC(poison_old, "Test aid: poison old memory at every move and see 
 
 static atomic64_t nr_checked;
 static atomic64_t nr_touched;
+
+/* Does a move that begins now poison the old memory? */
+bool pfn_vram_quarantine_on(void)
+{
+	return READ_ONCE(poison_old);
+}
 
 /**
  * struct pfn_vram_quarantine - the old memory of one move

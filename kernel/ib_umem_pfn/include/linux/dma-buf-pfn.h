@@ -111,6 +111,10 @@ enum dma_buf_pfn_caching {
  * @caching: how a CPU maps them
  * @provider: whose MMIO it is; required for %DMA_BUF_PFN_MMIO if the buffer is
  *	to be reachable for legacy (scatterlist) importers
+ * @iomem: optional, of %DMA_BUF_PFN_MMIO: a kernel mapping that the exporter has
+ *	anyway, of the whole buffer in its order, cached as @caching says. Spares
+ *	importers that copy by CPU one for each placement. Not for legacy importers,
+ *	so it may go when all others have given the list back
  * @cookie: the exporter's own, handed back at unmap
  */
 struct dma_buf_pfn_lend {
@@ -119,6 +123,7 @@ struct dma_buf_pfn_lend {
 	enum dma_buf_pfn_kind kind;
 	enum dma_buf_pfn_caching caching;
 	struct p2pdma_provider *provider;
+	void __iomem *iomem;
 	void *cookie;
 };
 
