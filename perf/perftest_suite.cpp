@@ -10,6 +10,8 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <format>
@@ -74,7 +76,12 @@ double sample(const PerftestSuite& suite, const PerftestCase& c, const Memory& m
     if (!ends.good())
         throw std::runtime_error(std::format("{} on {} failed\n{}{}", c.program, memory.name,
                                              ends.server.output, ends.client.output));
-    return suite.result(report.read(), c);
+    try {
+        return suite.result(report.read(), c);
+    } catch (const std::runtime_error& e) {
+        throw std::runtime_error(
+            std::format("{} on {}: {}\n{}", c.program, memory.name, e.what(), ends.client.output));
+    }
 }
 
 struct CommandLine {
@@ -131,7 +138,13 @@ double number_of(const std::string& report, const std::string& key) {
     const auto at = report.find(quoted);
     if (at == std::string::npos)
         throw std::runtime_error("perftest's report has no " + quoted);
-    return std::stod(report.substr(at + quoted.size()));
+    const std::string text = report.substr(at + quoted.size());
+    const double number = std::strtod(text.c_str(), nullptr); // 0 if it is none
+    if (!std::isfinite(number) || number <= 0)
+        throw std::runtime_error(
+            std::format("perftest's report has {}{}, which cannot have been measured", quoted,
+                        text.substr(0, text.find_first_of(",}\n"))));
+    return number;
 }
 
 int perftest_main(const PerftestSuite& suite, int argc, char** argv) {

@@ -29,7 +29,8 @@ struct PerftestSuite {
     double (*result)(const std::string& report, const PerftestCase& c);
 };
 
-/// The number that @p report has for @p key. Throws std::runtime_error if it has none.
+/// The number that @p report has for @p key. Throws std::runtime_error if it has none, or
+/// one that is not finite and positive.
 double number_of(const std::string& report, const std::string& key);
 
 /// main() of a suite's program.

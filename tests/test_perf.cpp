@@ -2,6 +2,7 @@
 //
 // What ./lab perf makes of samples: medians, spreads, ratios, fits, files, pages, and
 // the judgement whether a run is worse than another.
+#include "perftest_suite.hpp"
 #include "record.hpp"
 #include "report/compare.hpp"
 #include "report/html.hpp"
@@ -75,6 +76,29 @@ TEST(PerfRecord, EachWayIsFirstInTurn) {
     std::vector<std::size_t> calls;
     by_turns(3, 2, [&](std::size_t way) { calls.push_back(way); });
     EXPECT_EQ(calls, (std::vector<std::size_t>{0, 1, 1, 0, 0, 1}));
+}
+
+TEST(PerfPerftest, NumbersThatCannotBeAreRefusedByName) {
+    // A line without its comma, as some releases have.
+    const std::string report = "{\"results\": {\n\"t_min\": 12.5\n\"t_typical\": 98.07,\n"
+                               "\"t_max\": inf,\n\"t_avg\": -nan,\n\"t_stdev\": 0.00,\n"
+                               "\"99%\": -1,\n\"99.9%\": \n}}";
+    EXPECT_EQ(number_of(report, "t_min"), 12.5);
+    EXPECT_EQ(number_of(report, "t_typical"), 98.07);
+    for (const char* key : {"t_max", "t_avg", "t_stdev", "99%", "99.9%", "t"}) {
+        try {
+            ADD_FAILURE() << key << " was taken for " << number_of(report, key);
+        } catch (const std::runtime_error& e) {
+            EXPECT_TRUE(std::string(e.what()).contains("\"" + std::string(key) + "\":"))
+                << e.what();
+        }
+    }
+    try {
+        number_of(report, "t_max");
+    } catch (const std::runtime_error& e) {
+        EXPECT_STREQ(e.what(),
+                     "perftest's report has \"t_max\": inf, which cannot have been measured");
+    }
 }
 
 /// A run of one measurement.
