@@ -25,7 +25,7 @@ usage_error() {
 # What holds where the command line says nothing: all options there are.
 default_options() {
 	declare -gA OPT=([mem]='' [smp]=2 [vram]='' [timeout]='' [kernel]='' [iommu]='' [p2p]=host
-		[json]='' [html]='' [figures]='' [icount]='' [compare]='' [times]='' [quick]='' [long]=''
+		[json]='' [html]='' [figures]='' [format]='' [icount]='' [compare]='' [times]='' [quick]='' [long]=''
 		[jobs]=$(($(nproc) < 2 ? 1 : 2)))
 }
 

@@ -34,6 +34,8 @@ check_perf_options() { # WORD...
 	done
 	[[ -z ${OPT[figures]} || (-d ${OPT[figures]} && -w ${OPT[figures]}) ]] ||
 		usage_error "'${OPT[figures]}' is no directory to write to"
+	[[ -z ${OPT[format]} || -n ${OPT[figures]} ]] ||
+		usage_error "--format is for the files of --figures DIR"
 }
 
 cmd_perf() { # SUITE... | OLD NEW
@@ -105,12 +107,13 @@ perf_results() {
 	perf_report merge --output "$run" --machine "$PERF_DIR/.machine" \
 		--date "$(date -u +%FT%TZ)" --version "$version" \
 		--clock "${OPT[icount]:+instructions (QEMU -icount, 1 ns each)}" "$PERF_DIR"/*
-	if [[ -n ${OPT[html]}${OPT[figures]} ]]; then
+	if [[ -n ${OPT[figures]} ]]; then
 		mkdir "$PERF_DIR/figures"
-		perf_report html --figures "$PERF_DIR/figures" "$run" "$PERF_DIR/page.html"
+		perf_report figures --format "${OPT[format]:-svg}" "$run" "$PERF_DIR/figures"
+		cp -R -- "$PERF_DIR/figures/." "${OPT[figures]}"
 	fi
-	[[ -z ${OPT[figures]} ]] || cp "$PERF_DIR/figures/"*.svg "${OPT[figures]}"
 	if [[ -n ${OPT[html]} ]]; then
+		perf_report html "$run" "$PERF_DIR/page.html"
 		cp "$PERF_DIR/page.html" "${OPT[html]}"
 		say "the report is in ${OPT[html]}"
 	fi

@@ -125,12 +125,12 @@ Measurement alone(const std::string& unit, Better better, double value) {
             .variants = {{"pfn", {value, value, value, value, value}}}};
 }
 
-/// A file that goes away again.
+/// A file, or a directory, that goes away again.
 struct TemporaryFile {
     TemporaryFile() = default;
     TemporaryFile(const TemporaryFile&) = delete;
     TemporaryFile& operator=(const TemporaryFile&) = delete;
-    ~TemporaryFile() { std::filesystem::remove(path); }
+    ~TemporaryFile() { std::filesystem::remove_all(path); }
     std::string path = testing::TempDir() + "pfn-perf-" + std::to_string(::getpid());
 };
 
@@ -246,25 +246,41 @@ TEST(PerfCompare, WhatIsGoneIsSaid) {
     EXPECT_FALSE(has_regressions(result));
 }
 
-TEST(PerfHtml, APageNeedsNoOtherFile) {
-    const TemporaryFile page;
-    const std::string figures = page.path + ".figures";
-    std::filesystem::create_directory(figures);
+/// A run that has one curve.
+Results run_of_sizes() {
     Results run{.meta = {{"kernel", "7.3 <debug>"}}, .entries = {}};
     for (const int size : {1024, 2048, 4096}) {
         Measurement m = time({1, 2, 3}, {4, 5, 6});
         m.params[0].second = std::int64_t{size};
         run.entries.push_back({.suite = "reg", .m = std::move(m)});
     }
-    write_html(run, page.path, figures);
+    return run;
+}
+
+TEST(PerfHtml, APageNeedsNoOtherFile) {
+    const TemporaryFile page;
+    write_html(run_of_sizes(), page.path);
     const std::string text = read_file(page.path);
     EXPECT_NE(text.find("kernel: 7.3 &lt;debug&gt;"), std::string::npos);
     EXPECT_NE(text.find("<svg"), std::string::npos);
     EXPECT_NE(text.find("<td>2 KiB</td>"), std::string::npos);
     EXPECT_EQ(text.find("src="), std::string::npos);
     EXPECT_EQ(text.find("href=\"http"), std::string::npos);
-    EXPECT_TRUE(std::filesystem::exists(figures + "/reg-reg-memory-RAM.svg"));
-    std::filesystem::remove_all(figures);
+    EXPECT_FALSE(std::filesystem::exists(page.path + ".svg"));
+}
+
+TEST(PerfFigures, AreOfTheFormatThatWasAskedFor) {
+    const TemporaryFile directory;
+    std::filesystem::create_directory(directory.path);
+    const std::string path = directory.path + "/reg-reg-memory-RAM.";
+    write_figures(run_of_sizes(), directory.path, "svg");
+    EXPECT_TRUE(read_file(path + "svg").contains("<svg"));
+    EXPECT_FALSE(std::filesystem::exists(path + "png"));
+    write_figures(run_of_sizes(), directory.path, "png");
+    const std::string png = read_file(path + "png");
+    EXPECT_TRUE(png.starts_with("\x89PNG\r\n\x1a\n")) << png.substr(0, 8);
+    EXPECT_TRUE(png.contains("IEND")) << "it is not complete";
+    EXPECT_THROW(write_figures(run_of_sizes(), directory.path, "gif"), std::invalid_argument);
 }
 
 } // namespace

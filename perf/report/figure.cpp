@@ -53,13 +53,20 @@ std::string data_block(const Curve& curve, std::size_t index) {
     return text + "END\n";
 }
 
+std::string terminal(const std::string& path) {
+    if (path.ends_with(".svg"))
+        return "svg size 720,420 font 'sans,12'";
+    if (path.ends_with(".png")) // for screens whose pixels are small, too
+        return "pngcairo size 1440,840 fontscale 2 linewidth 2 pointscale 2 font 'sans,12'";
+    throw std::invalid_argument("neither .svg nor .png: " + path);
+}
+
 std::string script(const Figure& figure, const std::string& path) {
-    std::string text =
-        std::format("set terminal svg size 720,420 noenhanced font 'sans,12' "
-                    "background '#ffffff'\n"
-                    "set output {}\nset title {}\nset xlabel {}\nset ylabel {}\n"
-                    "set key outside right top\nset grid\nset format x '%.0s%c'\n",
-                    quoted(path), quoted(figure.title), quoted(figure.x), quoted(figure.y));
+    std::string text = std::format("set terminal {} noenhanced background '#ffffff'\n"
+                                   "set output {}\nset title {}\nset xlabel {}\nset ylabel {}\n"
+                                   "set key outside right top\nset grid\nset format x '%.0s%c'\n",
+                                   terminal(path), quoted(path), quoted(figure.title),
+                                   quoted(figure.x), quoted(figure.y));
     if (all_positive(figure, [](const Point& p) { return p.x; }))
         text += "set logscale x 2\n";
     if (all_positive(figure, [](const Point& p) { return p.y.low; }))
@@ -77,10 +84,11 @@ std::string script(const Figure& figure, const std::string& path) {
 } // namespace
 
 void draw(const Figure& figure, const std::string& path) {
+    const std::string text = script(figure, path);
     const std::string commands = path + ".gnuplot";
     {
         std::ofstream out(commands);
-        out << script(figure, path);
+        out << text;
         if (!out.flush())
             throw_errno("write " + commands);
     }

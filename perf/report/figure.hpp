@@ -28,7 +28,7 @@ struct Figure {
     std::vector<Curve> curves;
 };
 
-/// Write it as SVG to @p path. Throws if gnuplot cannot.
+/// Write it to @p path, whose end says as what: ".svg" or ".png". Throws if gnuplot cannot.
 void draw(const Figure& figure, const std::string& path);
 
 } // namespace pfn::perf

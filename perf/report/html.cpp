@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <format>
 #include <fstream>
 #include <map>
@@ -204,9 +205,12 @@ std::string table(const Group& group) {
     return text + "</table>\n";
 }
 
-/// From the <svg> on: a page has its own idea of what comes before.
-std::string inlined(const std::string& path) {
+/// @p figure for a page, which has its own idea of what comes before the <svg>.
+std::string inlined(const Figure& figure, const std::string& page) {
+    const std::string path = page + ".svg";
+    draw(figure, path);
     const std::string svg = read_file(path);
+    std::filesystem::remove(path);
     return svg.substr(svg.find("<svg"));
 }
 
@@ -222,7 +226,7 @@ std::string file_name(const Group& group) {
     return name;
 }
 
-std::string section(const Group& group, const std::string& figures) {
+std::string section(const Group& group, const std::string& page) {
     const Measurement& m = group.first();
     std::string text = std::format(
         "<h3>{} <small>{}{}</small></h3>\n",
@@ -230,11 +234,8 @@ std::string section(const Group& group, const std::string& figures) {
         m.better == Better::HIGHER  ? ", more is better"
         : m.better == Better::LOWER ? ", less is better"
                                     : "");
-    if (has_curve(group)) {
-        const std::string path = figures + "/" + file_name(group) + ".svg";
-        draw(figure_of(group), path);
-        text += "<figure>" + inlined(path) + "</figure>\n";
-    }
+    if (has_curve(group))
+        text += "<figure>" + inlined(figure_of(group), page) + "</figure>\n";
     return text + table(group);
 }
 
@@ -247,7 +248,7 @@ std::string meta_line(const Results& run) {
 
 } // namespace
 
-void write_html(const Results& run, const std::string& path, const std::string& figures) {
+void write_html(const Results& run, const std::string& path) {
     std::ofstream out(path);
     out << "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">"
         << "<title>umem-pfn: measurements</title><style>" << STYLE << "</style>\n"
@@ -257,11 +258,18 @@ void write_html(const Results& run, const std::string& path, const std::string& 
     for (const Group& group : groups_of(run)) {
         if (group.suite != suite)
             out << "<h2>" << escaped(suite = group.suite) << "</h2>\n";
-        out << section(group, figures);
+        out << section(group, path);
     }
     out << "</html>\n";
     if (!out.flush())
         throw_errno("write " + path);
+}
+
+void write_figures(const Results& run, const std::string& directory, const std::string& format) {
+    for (const Group& group : groups_of(run)) {
+        if (has_curve(group))
+            draw(figure_of(group), std::format("{}/{}.{}", directory, file_name(group), format));
+    }
 }
 
 } // namespace pfn::perf

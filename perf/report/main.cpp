@@ -5,6 +5,7 @@
 //   machine FILE                      describe this machine and kernel
 //   merge --machine FILE ... SUITE... one run of several suites' files
 //   html RUN PAGE                     a report
+//   figures --format svg|png RUN DIR  its curves, a file each
 //   compare OLD NEW                   exit status 1 if NEW is worse
 #include "report/compare.hpp"
 #include "report/html.hpp"
@@ -29,7 +30,7 @@ struct Options {
     std::string date;
     std::string version;
     std::string clock;
-    std::string figures;
+    std::string format = "svg";
     std::string run;
     std::vector<std::string> files;
 };
@@ -62,9 +63,14 @@ int run(int argc, char** argv) {
     merging->add_option("--clock", options.clock, "what the guest's clock counts");
     merging->add_option("SUITE", options.files)->required();
     auto* html = app.add_subcommand("html", "make a page of a run");
-    html->add_option("--figures", options.figures, "directory for its figures")->required();
     html->add_option("RUN", options.run)->required();
     html->add_option("PAGE", options.output)->required();
+    auto* figures = app.add_subcommand("figures", "draw the curves of a run");
+    figures->add_option("--format", options.format, "svg or png")
+        ->check(CLI::IsMember({"svg", "png"}))
+        ->capture_default_str();
+    figures->add_option("RUN", options.run)->required();
+    figures->add_option("DIRECTORY", options.output)->required();
     auto* comparing = app.add_subcommand("compare", "is the second run worse than the first?");
     comparing->add_option("RUN", options.files)->required()->expected(2);
     CLI11_PARSE(app, argc, argv);
@@ -74,7 +80,9 @@ int run(int argc, char** argv) {
     if (merging->parsed())
         merge(options);
     if (html->parsed())
-        write_html(load_results(options.run), options.output, options.figures);
+        write_html(load_results(options.run), options.output);
+    if (figures->parsed())
+        write_figures(load_results(options.run), options.output, options.format);
     if (!comparing->parsed())
         return 0;
     const Comparison result =
