@@ -62,21 +62,32 @@ perf_compare() { # OLD NEW
 	exit "$status"
 }
 
+# Whatever fails, what has been measured is kept, and the rest is still tried.
 perf_measure() { # SUITE...
-	local suite in_one_guest=()
+	local suite in_one_guest=() wanted=() failed='' status=0
 	(($#)) || set -- "${PERF_SUITES[@]}" dma
 	for suite in "$@"; do
 		[[ $suite == dma ]] || in_one_guest+=("$suite")
 	done
-	((!${#in_one_guest[@]})) || perf_guest '' -- "${in_one_guest[@]}"
-	if [[ " $* " == *" dma "* ]]; then
-		perf_guest .iommu --iommu -- dma
-		perf_guest .direct -- dma
+	if ((${#in_one_guest[@]})); then
+		wanted+=("${in_one_guest[@]}")
+		perf_guest '' -- "${in_one_guest[@]}" || status=$?
 	fi
-	perf_results
+	if [[ " $* " == *" dma "* ]]; then
+		wanted+=(dma.iommu dma.direct)
+		perf_guest .iommu --iommu -- dma || status=$?
+		perf_guest .direct -- dma || status=$?
+	fi
+	for suite in "${wanted[@]}"; do
+		[[ -e $PERF_DIR/$suite ]] || failed+=" $suite"
+	done
+	[[ $failed == " ${wanted[*]}" ]] || perf_results
+	[[ -z $failed ]] || say "these suites failed:$failed"
+	exit "$status"
 }
 
-# Runs suites in one guest. Their figures are in $PERF_DIR/SUITE$SUFFIX afterwards.
+# Runs suites in one guest. Of each that worked the figures are in $PERF_DIR/SUITE$SUFFIX
+# afterwards, and only of these.
 perf_guest() { # SUFFIX OPTION... -- SUITE...
 	local suffix=$1 options=()
 	for (( ; ; )); do
@@ -93,13 +104,19 @@ perf_guest() { # SUFFIX OPTION... -- SUITE...
 		bash -euc 'dir=$1 suffix=$2 quick=$3; shift 3
 			modprobe pfn_edu dma_bits=64 test_knobs=1
 			pfn-perf-report machine "$dir/machine"
+			status=0
 			for suite; do
 				echo; echo "== $suite"
-				pfn-perf-$suite $quick --json "$dir/$suite$suffix"
-			done' - "$PERF_DIR" "$suffix" "${OPT[quick]:+--quick}" "$@" </dev/null
+				if pfn-perf-$suite $quick --json "$dir/.unfinished"; then
+					mv "$dir/.unfinished" "$dir/$suite$suffix"
+				else
+					status=1
+				fi
+			done
+			exit $status' - "$PERF_DIR" "$suffix" "${OPT[quick]:+--quick}" "$@" </dev/null
 }
 
-# One run of all that was measured, to where it was asked for.
+# One run of all that has been measured, to where it was asked for.
 perf_results() {
 	local run=$PERF_DIR/run.json version
 	version=$(git -C "$CLONE" describe --always --dirty 2>/dev/null) || version=unknown
