@@ -29,3 +29,8 @@ set_tests_properties(fabric.CacheWithUserfaultfd fabric.CacheDisabled PROPERTIES
 
 set_tests_properties(fabric.Dmabuf fabric.CacheWithHooks fabric.CacheWithUserfaultfd
                      fabric.CacheDisabled PROPERTIES TIMEOUT 600 RUN_SERIAL TRUE)
+
+# The distribution's own program, in device memory that it knows nothing of.
+add_test(NAME fabric.Pingpong COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/fabric/pingpong"
+         $<TARGET_FILE:vram_malloc> "${mpi_environment}")
+set_tests_properties(fabric.Pingpong PROPERTIES LABELS "guest;once" TIMEOUT 600 RUN_SERIAL TRUE)
