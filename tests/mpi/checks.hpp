@@ -21,5 +21,16 @@ void one_sided(World& world, const VramDevice& vram);
 void reuse(World& world, const VramDevice& vram);
 /// The same, by means that it is not told of.
 void unseen_reuse(World& world, const VramDevice& vram);
+/// The exporter takes back a buffer that nobody uses any more: nothing happens to others,
+/// and when it has memory again and is mapped anew, nothing is wrong with it either.
+void revoked_idle(World& world, const VramDevice& vram);
+/// MPI returns errors from now on, if it can.
+void errors_return(World& world, const VramDevice& vram);
+/// The exporter takes back what rank 0 sends from ...
+void revoked_source(World& world, const VramDevice& vram);
+/// ... what rank 1 receives into ...
+void revoked_target(World& world, const VramDevice& vram);
+/// ... and what the CPU copies from.
+void revoked_small(World& world, const VramDevice& vram);
 
 } // namespace pfn::mpi

@@ -27,10 +27,18 @@ struct Subject {
 };
 
 const Subject SUBJECTS[] = {
-    {"point-to-point", point_to_point}, {"zero-copy", zero_copy, true},
-    {"collectives", collectives},       {"datatypes", datatypes},
-    {"one-sided", one_sided, true},     {"reuse", reuse, true},
+    {"point-to-point", point_to_point},
+    {"zero-copy", zero_copy, true},
+    {"collectives", collectives},
+    {"datatypes", datatypes},
+    {"one-sided", one_sided, true},
+    {"reuse", reuse, true},
     {"unseen-reuse", unseen_reuse},
+    {"revoked-idle", revoked_idle, true},
+    {"errors-return", errors_return, true},
+    {"revoked-source", revoked_source, true},
+    {"revoked-target", revoked_target, true},
+    {"revoked-small", revoked_small, true},
 };
 
 int run(World& world, std::span<char*> names) {
