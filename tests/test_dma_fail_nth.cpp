@@ -81,7 +81,9 @@ TEST_P(DmaFailNth, Map) {
                      if (error) {
                          edu->map(id);
                      }
-                     edu->fetch(id, SIZE - 64, 64);
+                     // QEMU sends a bus address to the IOMMU, too, which knows nothing of it.
+                     if (edu->query(id).bus != PFN_EDU_P2P_BUS)
+                         edu->fetch(id, SIZE - 64, 64);
                  }),
            0);
 }
