@@ -95,9 +95,11 @@ class Absence {
 
 /// A buffer with an MR that tells of its end.
 struct Victim {
-    Victim(const VramDevice& vram, const Pd& pd, std::uint32_t mode, std::uint32_t placement)
+    /// @p chunk: size of its pieces; 0: as large as can be, of a BAR in one piece then.
+    Victim(const VramDevice& vram, const Pd& pd, std::uint32_t mode, std::uint32_t placement,
+           std::uint32_t chunk = 0)
         : told(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-          buffer(vram.alloc({.size = SIZE, .chunk = page_size(), .placement = placement})),
+          buffer(vram.alloc({.size = SIZE, .chunk = chunk, .placement = placement})),
           cpu(buffer.map()), mr(pd, mode, buffer.fd(), 0, SIZE, 0, FULL_ACCESS, told.get()) {
         fill_pattern(cpu.bytes(), 1);
     }
@@ -175,8 +177,10 @@ class Unplug : public RdmaTest, public testing::WithParamInterface<Way> {
         std::vector<Victim> victims;
         victims.reserve(4);
         victims.emplace_back(vram, gpu.pd, PFN_MR_MODE_DYNAMIC, PFN_VRAM_PLACEMENT_VRAM);
-        victims.emplace_back(vram, gpu.pd, PFN_MR_MODE_DYNAMIC, PFN_VRAM_PLACEMENT_SYSTEM);
-        victims.emplace_back(vram, gpu.pd, PFN_MR_MODE_REVOCABLE, PFN_VRAM_PLACEMENT_VRAM);
+        victims.emplace_back(vram, gpu.pd, PFN_MR_MODE_DYNAMIC, PFN_VRAM_PLACEMENT_SYSTEM,
+                             page_size());
+        victims.emplace_back(vram, gpu.pd, PFN_MR_MODE_REVOCABLE, PFN_VRAM_PLACEMENT_VRAM,
+                             page_size());
         victims.emplace_back(vram, gpu.pd, PFN_MR_MODE_PINNED, PFN_VRAM_PLACEMENT_VRAM);
         Victim& used = victims.front();
 
