@@ -17,6 +17,7 @@
 #include <iostream>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -56,7 +57,7 @@ bool arrives(const World& world, std::span<std::byte> bytes, std::uint64_t seed)
 class Revoker {
   public:
     Revoker(const World& world, const VramDevice& vram, const Buffer& buffer)
-        : thread_([this, &world, &vram, &buffer] {
+        : thread_([this, &world, &vram, &buffer](const std::stop_token& stop) {
               while (messages < BEFORE)
                   std::this_thread::sleep_for(std::chrono::milliseconds(1));
               vram.revoke(buffer.dmabuf().fd());
@@ -64,6 +65,10 @@ class Revoker {
               heir_.emplace(vram, VRAM, SIZE);
               fill_pattern(heir_->bytes(), SEED + 1);
               say(world, "revoked");
+              while (!stop.stop_requested() && !find_mismatch(heir_->bytes(), SEED + 1))
+                  std::this_thread::sleep_for(std::chrono::milliseconds(10));
+              if (find_mismatch(heir_->bytes(), SEED + 1))
+                  say(world, "WRONG: somebody has written to the new owner's memory");
           }) {}
 
     std::atomic<unsigned> messages{0};
