@@ -91,6 +91,8 @@ static int bad_range(const struct pfn_loan *loan)
 		if (check_add_overflow(total, (u64)r->len, &total) ||
 		    total > loan->pub.size)
 			return bad_list(loan, "is more than the total", i);
+		if (!(i % CHUNK))
+			cond_resched();
 	}
 	return bad_list(loan, total == loan->pub.size ?
 			"is the last, and in one of them is a hole in RAM" :
@@ -202,7 +204,8 @@ static bool scan(struct pfn_loan *loan, struct list_scan *s)
 
 /*
  * Both ends of each range: to look for holes in the middle would take time that grows
- * with its size. In a list that is in order, most are where the one before was.
+ * with its size (blocks_are_ram() finds some, because it costs nothing there). In a
+ * list that is in order, most ranges are where the one before was.
  */
 static bool all_ram(const struct dma_buf_pfn_lend *lend)
 {
@@ -244,12 +247,15 @@ struct block_map {
 static bool blocks_are_ram(const struct block_map *b)
 {
 	const unsigned long same = BIT(SAME_VALID_SHIFT - b->shift);
-	unsigned long bit;
+	unsigned long bit, n = 0;
 
 	for (bit = find_first_bit(b->map, b->nr); bit < b->nr;
-	     bit = find_next_bit(b->map, b->nr, round_up(bit + 1, same)))
+	     bit = find_next_bit(b->map, b->nr, round_up(bit + 1, same))) {
 		if (!pfn_valid((b->first + bit) << (b->shift - PAGE_SHIFT)))
 			return false;
+		if (!(++n % CHUNK))
+			cond_resched();
+	}
 	return true;
 }
 
@@ -372,7 +378,7 @@ static int check_if_near(const struct pfn_loan *loan, const struct list_scan *s)
 	b.first = round_down(s->lowest, BIT_ULL(SAME_VALID_SHIFT)) >> b.shift;
 	nr = (s->highest >> b.shift) - b.first + 1;
 	/* Not more memory than the other ways take, and what bitmap_set() can. */
-	if (nr / BITS_PER_TYPE(*lend->vec) >= lend->nr || nr > INT_MAX)
+	if (nr >= (u64)lend->nr * BITS_PER_TYPE(*lend->vec) || nr > INT_MAX)
 		return 1;
 	b.nr = nr;
 	b.map = kvcalloc(BITS_TO_LONGS(b.nr), sizeof(long),
@@ -422,6 +428,8 @@ int pfn_loan_check(struct pfn_loan *loan)
 		return bad_list(loan, "is of an unknown kind or caching", 0);
 	if (lend->kind == DMA_BUF_PFN_RAM && lend->caching != DMA_BUF_PFN_WB)
 		return bad_list(loan, "is RAM that isn't write-back", 0);
+	if (lend->iomem && lend->kind != DMA_BUF_PFN_MMIO)
+		return bad_list(loan, "has a mapping of MMIO and is something else", 0);
 
 	if (!scan(loan, &s))
 		return bad_range(loan);

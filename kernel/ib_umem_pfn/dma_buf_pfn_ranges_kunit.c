@@ -124,6 +124,10 @@ static const struct layout layouts[] = {
 	  .first_pages = 601, .direction = MIXED },
 	{ "a hundred thousand", .nr = 100000, .min_pages = 1, .max_pages = 5,
 	  .first_pages = 6, .direction = MIXED },
+	{ "two whole turns", .nr = 131072, .min_pages = 1, .max_pages = 1,
+	  .direction = MIXED, .stride = 1 },
+	{ "two turns and one more", .nr = 131073, .min_pages = 1, .max_pages = 1,
+	  .direction = MIXED, .stride = 1 },
 	{ "far apart", .nr = 5000, .min_pages = 1, .max_pages = 5,
 	  .first_pages = 6, .spread = 100, .direction = MIXED },
 	{ "pages far apart", .nr = 5000, .min_pages = 1, .max_pages = 1,
@@ -245,6 +249,7 @@ static void find_random_test(struct kunit *test)
  * @vec: the list
  * @nr: its length
  * @no_vec: lend NULL
+ * @iomem: lend a kernel mapping
  * @kind: of the memory
  * @caching: of the memory
  */
@@ -254,6 +259,7 @@ struct bad_list {
 	struct phys_vec vec[4];
 	size_t nr;
 	bool no_vec;
+	bool iomem;
 	unsigned int kind;
 	unsigned int caching;
 };
@@ -306,6 +312,8 @@ static const struct bad_list bad_lists[] = {
 	{ "unknown caching", 4, { AT(0, 4) }, 1, .kind = DMA_BUF_PFN_MMIO,
 	  .caching = DMA_BUF_PFN_UC + 1 },
 	{ "RAM that is not there", 4, { AT(0, 4) }, 1, .kind = DMA_BUF_PFN_RAM },
+	{ "a mapping of RAM", 4, { AT(0, 4) }, 1, .kind = DMA_BUF_PFN_RAM_NOPAGE,
+	  .iomem = true },
 };
 
 static void bad_list_desc(const struct bad_list *bad, char *desc)
@@ -330,6 +338,7 @@ static void bad_list_test(struct kunit *test)
 	ex->lend.nr = bad->nr;
 	ex->lend.kind = bad->kind;
 	ex->lend.caching = bad->caching;
+	ex->lend.iomem = bad->iomem ? (__force void __iomem *)ex : NULL;
 	ex->lend.cookie = ex;
 
 	loan = fake_map(im);
@@ -486,52 +495,83 @@ static void random_twice_test(struct kunit *test)
 }
 
 /*
- * Pages in RAM, but for one that is just behind it, or nowhere near.
+ * Pages in RAM, but for one that is just behind it, or nowhere near. At the end of an
+ * ascending list and at the beginning of a descending one, so that they stay what they
+ * are.
  *
  * Rule: E4
  */
 static void not_ram_test(struct kunit *test)
 {
-	static const enum direction directions[] = { UP, DOWN, MIXED };
 	struct layout l = { .nr = 200, .min_pages = 1, .max_pages = 1 };
 	unsigned long end;
 	struct rnd_state rnd;
-	unsigned int d;
 	size_t i;
 
 	fake_seed(test, &rnd);
 	/* Where RAM ends, or has its first hole. */
-	for (end = l.nr; pfn_valid(end); end++)
+	for (end = 0; pfn_valid(end); end++)
 		;
-	for (d = 0; d < ARRAY_SIZE(directions); d++) {
-		struct phys_vec *vec;
+	if (end < l.nr)
+		kunit_skip(test, "no RAM at address 0");
+	for (l.direction = UP; l.direction <= MIXED; l.direction++) {
+		const size_t bad = l.direction == UP ? l.nr - 1 :
+				   l.direction == DOWN ? 0 : fake_below(&rnd, l.nr);
+		struct phys_vec *vec = make_layout(test, &rnd, &l);
 
-		l.direction = directions[d];
-		vec = make_layout(test, &rnd, &l);
 		for (i = 0; i < l.nr; i++)
 			vec[i].paddr += PFN_PHYS(end - l.nr) - NOWHERE;
-		expect_bad_if_at(test, &l, vec, fake_below(&rnd, l.nr),
-				 PFN_PHYS(end), DMA_BUF_PFN_RAM);
-		expect_bad_if_at(test, &l, vec, fake_below(&rnd, l.nr),
-				 NOWHERE, DMA_BUF_PFN_RAM);
+		expect_bad_if_at(test, &l, vec, bad, PFN_PHYS(end), DMA_BUF_PFN_RAM);
+		expect_bad_if_at(test, &l, vec, bad, NOWHERE, DMA_BUF_PFN_RAM);
 	}
 }
 
-/* A kernel mapping that the exporter has anyway is as good as one of our own. */
+/*
+ * The last of its pages is behind RAM.
+ *
+ * Rule: E4
+ */
+static void ends_behind_ram_test(struct kunit *test)
+{
+	const struct layout l = { .nr = 1 };
+	struct phys_vec vec = { .len = 2 * PAGE_SIZE };
+	unsigned long end;
+
+	for (end = 0; pfn_valid(end); end++)
+		;
+	if (end < 2)
+		kunit_skip(test, "no RAM at address 0");
+	vec.paddr = PFN_PHYS(end - 2);
+	expect_bad_if_at(test, &l, &vec, 0, PFN_PHYS(end - 1), DMA_BUF_PFN_RAM);
+}
+
+/*
+ * A kernel mapping that the exporter has anyway is as good as one of our own, but not
+ * for those who may let go late.
+ *
+ * Rule: E8
+ */
 static void exporters_mapping_test(struct kunit *test)
 {
-	const struct phys_vec vec = AT(0, 4);
+	const struct phys_vec vec[] = { AT(0, 1), AT(2, 1) };
 	const struct dma_buf_pfn_loan *loan;
 	struct fake_exporter *ex;
+	struct iosys_map map;
 	char there[1];
 
-	ex = fake_export(test, FAKE_ALL_CAPS, DMA_BUF_PFN_MMIO, &vec, 1);
+	ex = fake_export(test, FAKE_ALL_CAPS, DMA_BUF_PFN_MMIO, vec,
+			 ARRAY_SIZE(vec));
 	ex->lend.iomem = (__force void __iomem *)there;
 	loan = fake_map(fake_attach(test, ex, DMA_BUF_PFN_DYNAMIC));
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, loan);
 	dma_resv_lock(ex->dmabuf->resv, NULL);
 	KUNIT_EXPECT_PTR_EQ(test, dma_buf_pfn_loan_kmap(loan), (void *)there);
 	dma_resv_unlock(ex->dmabuf->resv);
+
+	KUNIT_ASSERT_EQ(test, 0, dma_buf_vmap_unlocked(ex->dmabuf, &map));
+	KUNIT_EXPECT_TRUE(test, map.is_iomem);
+	KUNIT_EXPECT_PTR_NE(test, (__force void *)map.vaddr_iomem, (void *)there);
+	dma_buf_vunmap_unlocked(ex->dmabuf, &map);
 }
 
 /* dma_buf_pfn_lookup() */
@@ -678,6 +718,7 @@ static struct kunit_case ranges_cases[] = {
 	KUNIT_CASE_PARAM(random_overlap_test, spreads_gen_params),
 	KUNIT_CASE_PARAM(random_twice_test, spreads_gen_params),
 	KUNIT_CASE(not_ram_test),
+	KUNIT_CASE(ends_behind_ram_test),
 	KUNIT_CASE(exporters_mapping_test),
 	KUNIT_CASE(lookup_random_test),
 	KUNIT_CASE(lookup_corner_test),

@@ -11,7 +11,7 @@
  * is told in the kernel log, where ./lab takes it for a failure, and counted in
  * debugfs.
  *
- * Nor do importers get at a BAR through our mapping of it while the aid is on. They
+ * Nor do importers that map a BAR while the aid is on get our mapping of it. They
  * make their own, which is gone when the last one has let go, and so is the kernel if
  * one has not.
  */

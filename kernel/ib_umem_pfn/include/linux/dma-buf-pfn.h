@@ -114,7 +114,8 @@ enum dma_buf_pfn_caching {
  * @iomem: optional, of %DMA_BUF_PFN_MMIO: a kernel mapping that the exporter has
  *	anyway, of the whole buffer in its order, cached as @caching says. Spares
  *	importers that copy by CPU one for each placement. Not for legacy importers,
- *	so it may go when all others have given the list back
+ *	who may let go late: it has to stay until dma_buf_pfn_invalidate(), _revoke()
+ *	or _remove() has returned, or dma_buf_pfn_ops.unmap was called
  * @cookie: the exporter's own, handed back at unmap
  */
 struct dma_buf_pfn_lend {
