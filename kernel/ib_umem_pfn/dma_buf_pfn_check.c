@@ -99,6 +99,18 @@ static int bad_range(const struct pfn_loan *loan)
 			"is the last and the total is wrong", lend->nr - 1);
 }
 
+/* What both kinds of pass note of a range. */
+static __always_inline void scan_one(struct list_scan *s, phys_addr_t paddr,
+				     phys_addr_t last)
+{
+	s->bits |= paddr;
+	s->lowest = min(s->lowest, paddr);
+	s->ascending &= paddr > s->last;
+	s->descending &= last < s->paddr;
+	s->paddr = paddr;
+	s->last = last;
+}
+
 /*
  * Looks at ranges until there is one that isn't as long as the first; often there is
  * none. What can be said of all of them afterwards is not asked of each.
@@ -114,13 +126,8 @@ static size_t scan_equal(struct list_scan *all, const struct phys_vec *r, size_t
 		const phys_addr_t paddr = r[i].paddr;
 		const phys_addr_t last = paddr + (len - 1);
 
-		s.bits |= paddr;
-		s.lowest = min(s.lowest, paddr);
 		top = max(top, paddr);
-		s.ascending &= paddr > s.last;
-		s.descending &= last < s.paddr;
-		s.paddr = paddr;
-		s.last = last;
+		scan_one(&s, paddr, last);
 	}
 	s.wraps |= check_add_overflow(top, (phys_addr_t)len - 1, &top);
 	s.highest = max(s.highest, top);
@@ -145,13 +152,9 @@ static bool scan_any(struct list_scan *all, const struct phys_vec *r, size_t nr,
 		/* No range is longer than the buffer, so the sum does not overflow. */
 		if (len - 1 >= size || last < paddr || sum > size)
 			return false;
-		s.bits |= paddr | len;
-		s.lowest = min(s.lowest, paddr);
+		s.bits |= len;
 		s.highest = max(s.highest, last);
-		s.ascending &= paddr > s.last;
-		s.descending &= last < s.paddr;
-		s.paddr = paddr;
-		s.last = last;
+		scan_one(&s, paddr, last);
 	}
 	*all = s;
 	*total = sum;
