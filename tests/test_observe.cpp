@@ -3,6 +3,7 @@
 // What people who debug can see: rdma resource, rdma statistic, tracepoints, the
 // exporter's debugfs, and why a registration was refused.
 #include "common/files.hpp"
+#include "support/mover.hpp"
 #include "support/rdma_test.hpp"
 #include "support/rdma_tool.hpp"
 
@@ -10,11 +11,14 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <stop_token>
 #include <string>
+#include <thread>
 
 namespace pfn {
 namespace {
@@ -122,6 +126,34 @@ TEST_F(Observe, StatisticCountsFaultsInvalidationsPrefetchesAndBytes) {
     EXPECT_EQ(1, mr.at("page_prefetch"));
     EXPECT_EQ(64 * KIB, mr.at("bytes_written"));
     EXPECT_EQ(4 * KIB, mr.at("bytes_read"));
+}
+
+TEST_F(Observe, StateAndCountersAreOfOneMoment) {
+    constexpr int EACH = 300; // of both states: with two CPUs that is a thousand moves or so
+    const DeviceMemory device(vram, gpu.pd, {.size = 64 * KIB});
+    const HostMemory local(peer.pd, 8);
+    Mover mover(vram, device.buffer.fd());
+    const std::jthread prefetcher([&](const std::stop_token& stop) {
+        while (!stop.stop_requested())
+            advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
+                   device.sge(0, 64 * KIB));
+    });
+
+    int present = 0;
+    int absent = 0;
+    const auto deadline = std::chrono::steady_clock::now() + PATIENCE;
+    while (present < EACH || absent < EACH) {
+        ASSERT_LT(std::chrono::steady_clock::now(), deadline)
+            << present << " times present, " << absent << " times absent";
+        const auto info = query_mr(device.mr);
+        const bool is_present = info.state == PFN_MR_STATE_PRESENT;
+        ++(is_present ? present : absent);
+        // Mapped when registered, and each time after that for one of two reasons.
+        ASSERT_EQ(info.generation, 1 + info.faults + info.prefetches);
+        ASSERT_EQ(info.generation, info.invalidations + is_present);
+        write(local.sge(0, 8), device.remote());
+    }
+    mover.stop();
 }
 
 TEST_F(Observe, DebugfsOfTheExporterShowsBuffersAndImporters) {

@@ -65,8 +65,10 @@ static unsigned long umem_ino(const struct ib_umem_pfn *umem)
 	return file_inode(umem->dmabuf->file)->i_ino;
 }
 
+/* @counter, of the reasons to do so, or NULL: counts it */
 static void umem_publish(struct ib_umem_pfn *umem, enum pfn_mr_state state,
-			 const struct dma_buf_pfn_loan *loan, void *kva)
+			 const struct dma_buf_pfn_loan *loan, void *kva,
+			 u64 *counter)
 {
 	dma_resv_assert_held(umem->dmabuf->resv);
 
@@ -79,6 +81,8 @@ static void umem_publish(struct ib_umem_pfn *umem, enum pfn_mr_state state,
 	umem->loan = loan;
 	umem->kva = kva;
 	umem->hint = 0;
+	if (counter)
+		++*counter;
 	up_write(&umem->lock);
 }
 
@@ -127,7 +131,7 @@ static int umem_lock_settled(struct ib_umem_pfn *umem, bool intr)
 }
 
 /* Make the umem PRESENT. Called between umem_lock_settled() and unlocking. */
-static int umem_map(struct ib_umem_pfn *umem, bool intr)
+static int umem_map(struct ib_umem_pfn *umem, bool intr, u64 *counter)
 {
 	const struct dma_buf_pfn_loan *loan;
 	void *kva = NULL;
@@ -152,21 +156,19 @@ static int umem_map(struct ib_umem_pfn *umem, bool intr)
 		}
 	}
 
-	umem_publish(umem, PFN_MR_STATE_PRESENT, loan, kva);
+	umem_publish(umem, PFN_MR_STATE_PRESENT, loan, kva, counter);
 	return 0;
 }
 
-/* Map because of an access, unless another one was here first. */
+/* Map because of an access, unless somebody else was here first. */
 static int umem_fault_in(struct ib_umem_pfn *umem, bool intr)
 {
 	int err;
 
 	if (umem->state != PFN_MR_STATE_ABSENT)
-		return umem_map(umem, intr);
+		return umem_map(umem, intr, NULL);
 
-	err = umem_map(umem, intr);
-	if (!err)
-		atomic64_inc(&umem->faults);
+	err = umem_map(umem, intr, &umem->faults);
 	trace_ib_umem_pfn_fault(umem, umem_ino(umem), umem->offset,
 				umem->length, err ? 0 : umem->loan->lend.nr,
 				err);
@@ -199,12 +201,11 @@ static void umem_invalidate(struct dma_buf_pfn_attachment *attach, bool revoked)
 	struct ib_umem_pfn *umem = attach->priv;
 	enum pfn_mr_state was = umem->state;
 
-	if (was == PFN_MR_STATE_PRESENT)
-		atomic64_inc(&umem->invalidations);
 	umem_dma_stop_all(umem, revoked);
 	umem_publish(umem,
 		     revoked ? PFN_MR_STATE_REVOKED : PFN_MR_STATE_ABSENT,
-		     NULL, NULL);
+		     NULL, NULL,
+		     was == PFN_MR_STATE_PRESENT ? &umem->invalidations : NULL);
 	dma_buf_pfn_unmap(attach);
 
 	if (!revoked) {
@@ -336,7 +337,7 @@ static int umem_map_first(struct ib_umem_pfn *umem,
 				   "the exporter did not finish moving the buffer in time");
 	if (err)
 		return err;
-	err = umem_map(umem, true);
+	err = umem_map(umem, true, NULL);
 	if (!err)
 		umem->revoked_event = revoked_event;
 	trace_ib_umem_pfn_map(umem, umem_ino(umem), umem->offset, umem->length,
@@ -582,40 +583,51 @@ static int umem_fault(struct ib_umem_pfn *umem)
 	return err;
 }
 
+/* Map because somebody asked for it, unless somebody else was here first. */
+static int umem_prefetch_in(struct ib_umem_pfn *umem)
+{
+	int err;
+
+	if (umem->state != PFN_MR_STATE_ABSENT)
+		return umem_map(umem, true, NULL);
+
+	err = umem_map(umem, true, &umem->prefetches);
+	if (!err)
+		trace_ib_umem_pfn_prefetch(umem, umem_ino(umem), umem->offset,
+					   umem->length, umem->loan->lend.nr,
+					   0);
+	return err;
+}
+
 /*
  * Map without waiting for anybody, or leave it. A move that is on its way will be
  * waited for by the first access, as will what a bridge's exporter has to do.
  */
-static int umem_map_at_once(struct ib_umem_pfn *umem, bool *mapped)
+static int umem_prefetch_at_once(struct ib_umem_pfn *umem)
 {
 	struct dma_resv *resv = umem->dmabuf->resv;
 	int err = 0;
 
 	if (!dma_resv_trylock(resv))
 		return 0;
-	if (umem->state == PFN_MR_STATE_REVOKED) {
+	if (umem->state == PFN_MR_STATE_REVOKED)
 		err = -ENODEV;
-	} else if (umem->state == PFN_MR_STATE_ABSENT &&
-		   umem->attach->backend == DMA_BUF_PFN_BACKEND_RANGES &&
-		   dma_resv_test_signaled(resv, DMA_RESV_USAGE_KERNEL)) {
-		err = umem_map(umem, true);
-		*mapped = !err;
-	}
+	else if (umem->attach->backend == DMA_BUF_PFN_BACKEND_RANGES &&
+		 dma_resv_test_signaled(resv, DMA_RESV_USAGE_KERNEL))
+		err = umem_prefetch_in(umem);
 	dma_resv_unlock(resv);
 	return err;
 }
 
-static int umem_map_settled(struct ib_umem_pfn *umem, bool *mapped)
+static int umem_prefetch_settled(struct ib_umem_pfn *umem)
 {
 	int err;
 
 	err = umem_lock_settled(umem, true);
 	if (err)
 		return err;
-	*mapped = umem->state == PFN_MR_STATE_ABSENT;
-	err = umem_map(umem, true);
+	err = umem_prefetch_in(umem);
 	dma_resv_unlock(umem->dmabuf->resv);
-	*mapped &= !err;
 	return err;
 }
 
@@ -660,7 +672,6 @@ EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_check_prefetch, "IB_UMEM_PFN");
 int ib_umem_pfn_prefetch(struct ib_umem_pfn *umem, u64 offset, u64 length,
 			 enum ib_uverbs_advise_mr_advice advice)
 {
-	bool mapped = false;
 	int err;
 
 	err = ib_umem_pfn_check_prefetch(umem, offset, length, advice);
@@ -668,15 +679,8 @@ int ib_umem_pfn_prefetch(struct ib_umem_pfn *umem, u64 offset, u64 length,
 		return err;
 
 	if (advice == IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT)
-		err = umem_map_at_once(umem, &mapped);
-	else
-		err = umem_map_settled(umem, &mapped);
-	if (mapped) {
-		atomic64_inc(&umem->prefetches);
-		trace_ib_umem_pfn_prefetch(umem, umem_ino(umem), umem->offset,
-					   umem->length, 0, 0);
-	}
-	return err;
+		return umem_prefetch_at_once(umem);
+	return umem_prefetch_settled(umem);
 }
 EXPORT_SYMBOL_NS_GPL(ib_umem_pfn_prefetch, "IB_UMEM_PFN");
 
@@ -1057,7 +1061,7 @@ static enum pfn_mr_because umem_because(const struct ib_umem_pfn *umem)
 /**
  * ib_umem_pfn_query - state and counters
  * @umem: the umem
- * @info: filled in
+ * @info: filled in; the state and what counts its changes are of one moment
  *
  * Context: process context, may sleep.
  */
@@ -1079,9 +1083,6 @@ void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info)
 		.backend = backends[umem->attach->backend],
 		.metadata_bytes = kmalloc_size_roundup(sizeof(*umem)) +
 			dma_buf_pfn_attachment_bytes(umem->attach),
-		.faults = atomic64_read(&umem->faults),
-		.invalidations = atomic64_read(&umem->invalidations),
-		.prefetches = atomic64_read(&umem->prefetches),
 		.bytes_read = atomic64_read(&umem->bytes_read),
 		.bytes_written = atomic64_read(&umem->bytes_written),
 		.dmabuf_ino = umem_ino(umem),
@@ -1092,6 +1093,9 @@ void ib_umem_pfn_query(struct ib_umem_pfn *umem, struct pfn_mr_info *info)
 	down_read(&umem->lock);
 	info->state = umem->state;
 	info->generation = umem->generation;
+	info->faults = umem->faults;
+	info->invalidations = umem->invalidations;
+	info->prefetches = umem->prefetches;
 	if (umem->state == PFN_MR_STATE_PRESENT) {
 		info->ranges = umem->loan->lend.nr;
 		info->mmio = umem->loan->lend.kind == DMA_BUF_PFN_MMIO ||

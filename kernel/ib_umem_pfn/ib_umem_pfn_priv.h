@@ -23,7 +23,8 @@ struct eventfd_ctx;
  * @revoked_event: signalled once when REVOKED, or NULL; under the reservation
  *	lock
  * @dma_maps: &struct ib_umem_pfn_dma that are mapped; under the reservation lock
- * @lock: see the top of ib_umem_pfn_core.c; protects what follows
+ * @lock: see the top of ib_umem_pfn_core.c; protects what follows, up to
+ *	@prefetches
  * @state: ABSENT, PRESENT or REVOKED
  * @loan: the ranges, if PRESENT
  * @kva: the buffer's kernel mapping if PRESENT and not in the direct map
@@ -54,10 +55,10 @@ struct ib_umem_pfn {
 	void *kva;
 	u64 generation;
 	u64 hint;
+	u64 faults;
+	u64 invalidations;
+	u64 prefetches;
 
-	atomic64_t faults;
-	atomic64_t invalidations;
-	atomic64_t prefetches;
 	atomic64_t bytes_read;
 	atomic64_t bytes_written;
 };
