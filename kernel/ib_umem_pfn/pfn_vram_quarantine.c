@@ -131,13 +131,14 @@ void pfn_vram_quarantine_check(struct pfn_vram_quarantine *q)
 	phys_addr_t where;
 
 	msleep(q->ms);
-	atomic64_inc(&nr_checked);
 	if (pfn_vram_mem_find_touched(q->old, q->page, &where) > 0) {
 		atomic64_inc(&nr_touched);
 		pr_err("pfn_vram: BUG: old memory touched at %pap\n", &where);
 	}
 	pfn_vram_mem_put(q->old);
 	q->old = NULL;
+	/* Last: who has seen this has seen the rest. */
+	atomic64_inc(&nr_checked);
 }
 
 /**
