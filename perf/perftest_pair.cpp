@@ -118,7 +118,9 @@ PerftestEnds run_perftest(const PerftestPair& pair, std::chrono::seconds timeout
     const auto deadline = Clock::now() + timeout;
     const std::uint16_t port = next_port();
     // -F: clocks of virtual CPUs are not what /proc/cpuinfo says.
-    const Options common = joined({{"-F", "-p", std::to_string(port)}, pair.both});
+    // -u 17: 4 s in all until a side is given up; its default gives a machine that is
+    // busy half a second.
+    const Options common = joined({{"-F", "-u", "17", "-p", std::to_string(port)}, pair.both});
     Side server(pair.program, joined({{"-d", "rxe_gpu"}, common, pair.server}), "gpu");
     if (!waits_for_client(server, port, deadline))
         return {.server = server.end(timeout),
