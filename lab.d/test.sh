@@ -207,7 +207,7 @@ count_guest_tests() { # REGEX CTEST_OPTION...
 }
 
 add_guest_lane() { # LANE SERIES VRAM OPTION... -- CMD...
-	local lane=$1 series=$2 vram=$3 timeout=1800
+	local lane=$1 series=$2 vram=$3 timeout=3600
 	shift 3
 	[[ $series != debug ]] || timeout=$((timeout * DEBUG_SLOWER))
 	[[ -z ${OPT[long]} ]] || timeout=86400

@@ -28,7 +28,7 @@ function(umem_pfn_mpi_test name mpi labels)
     add_test(NAME ${name} COMMAND "${CMAKE_COMMAND}" -E echo "${mpi} is not installed")
     set_tests_properties(${name} PROPERTIES SKIP_REGULAR_EXPRESSION "is not installed")
   endif()
-  set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT 300 RUN_SERIAL TRUE)
+  set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT 900 RUN_SERIAL TRUE)
 endfunction()
 
 # The kernel's part in it is the same with each MPI, so one of them in all lanes is enough.
