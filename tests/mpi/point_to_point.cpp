@@ -73,7 +73,8 @@ void point_to_point(World& world, const VramDevice& vram) {
     }
     const Buffer buffer(vram, VRAM, BUFFER);
     Mover mover(vram, buffer);
-    for (std::uint64_t i = 0; i < 6; ++i)
+    // Six, and more only if nothing has moved yet.
+    for (std::uint64_t i = 0; i < 6 || (world.sum(mover.moves()) == 0 && i < 100); ++i)
         there_and_back(world, buffer.bytes().first(i % 2 ? BUFFER : 50000), 100 + 3 * i);
     many_at_once(world, buffer, 200);
     const auto moves = world.sum(mover.stop());

@@ -102,7 +102,9 @@ class Mover {
   public:
     /// @p vram and @p buffer must outlive it.
     Mover(const VramDevice& vram, const Buffer& buffer);
-    /// Moves so far; throws if one has failed.
+    /// Moves so far.
+    [[nodiscard]] unsigned moves() const { return moves_; }
+    /// Moves in all; throws if one has failed.
     [[nodiscard]] unsigned stop();
 
   private:
