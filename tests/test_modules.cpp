@@ -294,7 +294,8 @@ TEST_F(Modules, LinkDeletedDuringTraffic) {
                 if (errno_of([&] { peer.qp.post_write(i, host.sge(0, SIZE), device.remote()); }))
                     break;
                 try {
-                    if (peer.cq.wait(1s).status != IBV_WC_SUCCESS)
+                    const std::chrono::milliseconds patience = i < 2 ? PATIENCE : 1s;
+                    if (peer.cq.wait(patience).status != IBV_WC_SUCCESS)
                         break;
                 } catch (const std::exception&) {
                     break;

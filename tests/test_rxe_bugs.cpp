@@ -260,9 +260,12 @@ int last_wqe_events(const Context& context) {
         ibv_async_event event{};
         if (ibv_get_async_event(context.get(), &event) != 0)
             throw_errno("ibv_get_async_event");
-        count += event.event_type == IBV_EVENT_QP_LAST_WQE_REACHED;
+        const bool reached = event.event_type == IBV_EVENT_QP_LAST_WQE_REACHED;
         ibv_ack_async_event(&event);
-        patience = std::chrono::milliseconds(0);
+        if (reached) {
+            ++count;
+            patience = std::chrono::milliseconds(0);
+        }
     }
     return count;
 }
@@ -558,6 +561,12 @@ void tc(const std::string& what, const std::string& verb, const std::vector<std:
 
 class RxeLoss : public RxeBug {
   protected:
+    void SetUp() override {
+        RxeBug::SetUp();
+        // Until the peer can hear again there must be retries left.
+        reconnect({.ack_timeout = 19});
+    }
+
     /// No answer of one packet reaches the peer (to a READ or FLUSH) while this lives.
     struct Deaf {
         Deaf() {
