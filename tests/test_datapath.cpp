@@ -20,7 +20,7 @@ class DataPath : public ShadowTest {
     /// everything after each: all lengths and all offsets, but only the long run
     /// has all pairs of them.
     template<typename Op>
-    void sweep(Op&& op) {
+    void sweep(const Op& op) {
         unsigned pair = 0;
         for (const std::size_t offset : OFFSETS) {
             for (const std::size_t length : LENGTHS) {
@@ -164,7 +164,7 @@ TEST_P(DataPath, ManyAtOnceArriveInOrder) {
         ASSERT_EQ(IBV_WC_SUCCESS, wc.status);
         ASSERT_EQ(i, wc.wr_id);
     }
-    expect_host_to_device((Qp::DEPTH - 1) * 64, 4000, 6000);
+    expect_host_to_device((std::size_t{Qp::DEPTH} - 1) * 64, 4000, 6000);
     EXPECT_TRUE(as_expected());
 }
 

@@ -49,7 +49,7 @@ struct Rescan {
 
 class DmaFollow : public DmaTest {
   protected:
-    DmaBuf alloc(std::uint32_t placement = PFN_VRAM_PLACEMENT_SYSTEM) const {
+    [[nodiscard]] DmaBuf alloc(std::uint32_t placement = PFN_VRAM_PLACEMENT_SYSTEM) const {
         return vram.alloc({.size = SIZE, .chunk = page_size(), .placement = placement});
     }
     /// Where moves lead to and DMA arrives.
@@ -120,9 +120,9 @@ TEST_F(DmaFollow, MovesUnderTraffic) {
             std::this_thread::sleep_for(5ms); // the lock is not fair
         }
     });
-    for (std::uint32_t i = 0; i < 8; i++)
+    for (std::uint64_t i = 0; i < 8; i++)
         store_pattern(id, i * 8192, 2048, 10 + i);
-    for (std::uint32_t i = 0; i < 8; i += 3)
+    for (std::uint64_t i = 0; i < 8; i += 3)
         expect_pattern(id, i * 8192, 2048, 10 + i);
     end = true;
     EXPECT_EQ(std::future_status::ready, mover.wait_for(PATIENCE));
@@ -130,7 +130,7 @@ TEST_F(DmaFollow, MovesUnderTraffic) {
     EXPECT_GT(moves.load(), 2U);
     old.expect_untouched_by(moves);
     EXPECT_GT(edu->query(id).stops, 1U);
-    for (std::uint32_t i = 0; i < 8; i++)
+    for (std::uint64_t i = 0; i < 8; i++)
         EXPECT_TRUE(has_pattern(cpu.bytes().subspan(i * 8192, 2048), 10 + i, i * 8192));
 }
 

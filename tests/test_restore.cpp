@@ -50,7 +50,7 @@ TEST_F(RevokeEvent, WakesWhoWaits) {
     const DmaBuf buffer = vram.alloc({.size = SIZE});
     const Fd event = new_event();
     const ModeMr mr = watched(buffer, event.get());
-    std::jthread revoker([&] { vram.revoke(buffer.fd()); });
+    const std::jthread revoker([&] { vram.revoke(buffer.fd()); });
     pollfd waiting{.fd = event.get(), .events = POLLIN, .revents = 0};
     EXPECT_EQ(1, ::poll(&waiting, 1, 30'000));
     EXPECT_EQ(PFN_MR_STATE_REVOKED, static_cast<pfn_mr_state>(mr.query().state));
@@ -60,8 +60,10 @@ TEST_F(RevokeEvent, WakesWhoWaits) {
 TEST_F(RevokeEvent, ManyMrsOneEventfd) {
     const DmaBuf buffer = vram.alloc({.size = SIZE});
     const Fd event = new_event();
+    constexpr int COUNT = 10;
     std::vector<ModeMr> mrs;
-    for (int i = 0; i < 10; ++i)
+    mrs.reserve(COUNT);
+    for (int i = 0; i < COUNT; ++i)
         mrs.push_back(watched(buffer, event.get()));
     mrs.pop_back(); // who has left is not told
     vram.revoke(buffer.fd());

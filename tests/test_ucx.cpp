@@ -65,7 +65,7 @@ class Ucx {
         ucp_context_h context = nullptr;
         check(ucp_init(&params, config, &context), "ucp_init");
         context_.reset(context);
-        ucp_worker_params_t worker_params{};
+        const ucp_worker_params_t worker_params{};
         ucp_worker_h worker = nullptr;
         check(ucp_worker_create(context, &worker_params, &worker), "ucp_worker_create");
         worker_.reset(worker);

@@ -28,8 +28,8 @@ class Windows : public ShadowTest {
     }
 
     /// A part of the MR, as binding wants it.
-    ibv_mw_bind_info part(std::uint64_t address, std::uint64_t length,
-                          unsigned access = ALL_OF_IT) const {
+    [[nodiscard]] ibv_mw_bind_info part(std::uint64_t address, std::uint64_t length,
+                                        unsigned access = ALL_OF_IT) const {
         return part_of(device.mr, address, length, access);
     }
     static ibv_mw_bind_info part_of(const Mr& mr, std::uint64_t address, std::uint64_t length,

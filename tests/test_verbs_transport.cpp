@@ -75,7 +75,7 @@ TEST_P(SharedReceive, SurvivesMoves) {
 }
 
 TEST_P(SharedReceive, BadReceiveEndsOneConnectionOnly) {
-    DeviceMemory revoked(vram, gpu.pd, spec());
+    const DeviceMemory revoked(vram, gpu.pd, spec());
     srq.post_recv(1, revoked.sge(0, 8));
     srq.post_recv(2, device.sge(4096, 8));
     vram.revoke(revoked.buffer.fd());
@@ -173,7 +173,7 @@ TEST_P(Unreliable, WriteThatIsNotAllowedIsDropped) {
 }
 
 TEST_P(Unreliable, WriteIntoRevokedMemoryIsDropped) {
-    DeviceMemory revoked(vram, gpu.pd, spec());
+    const DeviceMemory revoked(vram, gpu.pd, spec());
     vram.revoke(revoked.buffer.fd());
     peer.qp.post_write(1, host.sge(0, 10000), revoked.remote());
     succeed(peer);
@@ -188,7 +188,7 @@ TEST_P(Unreliable, WriteIntoRevokedMemoryIsDropped) {
 
 TEST_P(Unreliable, ReceiveIntoRevokedMemoryIsAnErrorThere) {
     SKIP_IF_FOREIGN();
-    DeviceMemory revoked(vram, gpu.pd, spec());
+    const DeviceMemory revoked(vram, gpu.pd, spec());
     gpu.qp.post_recv(1, revoked.sge(0, 8));
     vram.revoke(revoked.buffer.fd());
     peer.qp.post_send(2, host.sge(0, 8));
@@ -236,7 +236,7 @@ class Datagram : public ShadowTest {
     }
 
     /// The 40 bytes at @p offset say that a datagram went from the peer to the gpu.
-    testing::AssertionResult is_grh(std::size_t offset) const {
+    [[nodiscard]] testing::AssertionResult is_grh(std::size_t offset) const {
         const auto header = device.bytes().subspan(offset, GRH);
         const auto equal = [&](std::size_t at, const ibv_gid& gid) {
             return std::ranges::equal(header.subspan(at, 4),
@@ -356,7 +356,7 @@ TEST_P(Datagram, WithAnotherKeyIsDropped) {
 
 TEST_P(Datagram, BadReceiveIsAnErrorThereOnly) {
     SKIP_IF_FOREIGN();
-    DeviceMemory revoked(vram, gpu.pd, spec());
+    const DeviceMemory revoked(vram, gpu.pd, spec());
     gpu.qp.post_recv(2, revoked.sge(0, GRH + 8));
     vram.revoke(revoked.buffer.fd());
     send_to_gpu(host.sge(0, 8));
