@@ -302,6 +302,7 @@ TEST_P(Atomics, UnalignedIsRefusedAndTouchesNothing) {
 // Counters.
 
 TEST_P(DataPath, BytesAreCounted) {
+    reconnect({.ack_timeout = 20}); // a READ that is sent again counts again
     write(host.sge(0, 10001), device.remote(3));
     read(host.sge(0, 20002), device.remote(3));
     const auto info = query_mr(device.mr);

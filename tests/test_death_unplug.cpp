@@ -194,10 +194,11 @@ class Unplug : public RdmaTest, public testing::WithParamInterface<Way> {
         std::optional<ModuleParameter> delay;
         if (moving) {
             delay.emplace("pfn_vram/copy_delay_ms", "1000");
+            ASSERT_EQ(0U, vram.buf_info(used.buffer.fd()).generation);
             vram.move(used.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM, 0, PFN_VRAM_MOVE_ASYNC);
             // Both ways, so that the copy reads what goes away or writes to it.
             vram.move(victims[1].buffer.fd(), PFN_VRAM_PLACEMENT_VRAM, 0, PFN_VRAM_MOVE_ASYNC);
-            EXPECT_TRUE(vram.buf_info(used.buffer.fd()).flags & PFN_VRAM_BUF_MOVING);
+            EXPECT_EQ(1U, vram.buf_info(used.buffer.fd()).generation); // it has begun
         }
         Absence absence(GetParam(), device);
         delay.reset();

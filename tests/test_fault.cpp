@@ -6,7 +6,6 @@
 #include "support/modules.hpp"
 #include "support/traffic.hpp"
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdio>
@@ -42,10 +41,14 @@ class Fault : public RdmaTest {
     DeviceMemory device{vram, gpu.pd, {.size = SIZE}};
     HostMemory host{peer.pd, SIZE};
 
+    /// Of queue pairs whose packets are not to be given up before a fault is.
+    static constexpr QpSpec PATIENT{.ack_timeout = 21};
+
     /// Begin a move that takes as long as copy_delay_ms says.
     static void begin_move(const VramDevice& vram, const DeviceMemory& memory) {
+        const auto before = vram.buf_info(memory.buffer.fd()).generation;
         vram.move(memory.buffer.fd(), SYSTEM, page_chunk(), PFN_VRAM_MOVE_ASYNC);
-        ASSERT_NE(0U, vram.buf_info(memory.buffer.fd()).flags & PFN_VRAM_BUF_MOVING);
+        ASSERT_EQ(before + 1, vram.buf_info(memory.buffer.fd()).generation);
     }
 
     void post(Access access, const Lane& lane, const DeviceMemory& memory,
@@ -91,7 +94,8 @@ class Fault : public RdmaTest {
 
 class PendingFault : public Fault, public testing::WithParamInterface<Access> {
   protected:
-    ModuleParameter delay{"pfn_vram/copy_delay_ms", "1500"};
+    /// Far longer than what others do meanwhile needs, should this thread be held up.
+    ModuleParameter delay{"pfn_vram/copy_delay_ms", "3000"};
 
     /// Post accesses on so many lanes to memory that is moving, and call
     /// `meanwhile` over and over until the last has completed. Returns how often.
@@ -101,7 +105,7 @@ class PendingFault : public Fault, public testing::WithParamInterface<Access> {
         fill_pattern(host.bytes(), 2);
         std::vector<std::unique_ptr<Lane>> lanes;
         while (lanes.size() < count)
-            lanes.push_back(std::make_unique<Lane>(gpu, peer));
+            lanes.push_back(std::make_unique<Lane>(gpu, peer, PATIENT));
         begin_move(vram, device);
         for (std::size_t i = 0; i < count; ++i)
             post(GetParam(), *lanes[i], device, i * 3000);
@@ -156,21 +160,18 @@ TEST_P(PendingFault, EvenIfMostOfThemWait) {
 TEST_P(PendingFault, ControlPathGoesOn) {
     const ModuleParameter longer("pfn_vram/copy_delay_ms", "4000");
     const auto other = vram.alloc({.size = SIZE});
-    std::chrono::steady_clock::duration longest{};
+    unsigned in_move = 0;
     const unsigned calls = during_faults(1, [&] {
-        const auto start = std::chrono::steady_clock::now();
         // others' buffers, and whatever needs not wait of the one that moves
         auto mr = Mr::dmabuf(gpu.pd, other.fd(), 0, SIZE, 0);
         (void)query_mr(device.mr);
         (void)vram.buf_info(device.buffer.fd());
         device.mr.rereg(IBV_REREG_MR_CHANGE_ACCESS, nullptr, FULL_ACCESS);
         mr.dereg();
-        longest = std::max(longest, std::chrono::steady_clock::now() - start);
+        in_move += (vram.buf_info(device.buffer.fd()).flags & PFN_VRAM_BUF_MOVING) != 0;
     });
-    std::printf("%u times registered and so on during a fault\n", calls);
-    EXPECT_GE(calls, 5U);
-    // There may be as many after the fault: none of them has waited for its end.
-    EXPECT_LT(longest, 2s);
+    std::printf("registered and so on %u times, %u during a fault\n", calls, in_move);
+    EXPECT_GE(in_move, 5U); // none if they wait for its end
 }
 
 // A fault whose MR, queue pair or memory goes while it waits.
@@ -275,8 +276,8 @@ TEST_P(InterruptedFault, UnplugDuringAMoveIsACompletionError) {
     const auto before = vram.info();
     if (before.backend != PFN_VRAM_BACKEND_BAR)
         GTEST_SKIP() << "there is no device to unplug";
-    const ModuleParameter delay("pfn_vram/copy_delay_ms", "1000");
-    const Lane lane(gpu, peer);
+    const ModuleParameter delay("pfn_vram/copy_delay_ms", "3000");
+    const Lane lane(gpu, peer, PATIENT);
     const DeviceMemory second(vram, gpu.pd, {.size = SIZE});
     fill_pattern(host.bytes(), 7);
     int move_errno = 0;
@@ -286,7 +287,7 @@ TEST_P(InterruptedFault, UnplugDuringAMoveIsACompletionError) {
     begin_move(vram, device);
     post(GetParam(), lane, device);
     const auto deadline = std::chrono::steady_clock::now() + PATIENCE;
-    while ((vram.buf_info(second.buffer.fd()).flags & PFN_VRAM_BUF_MOVING) == 0)
+    while (vram.buf_info(second.buffer.fd()).generation == 0)
         ASSERT_LT(std::chrono::steady_clock::now(), deadline);
     {
         const Unbound gone(before.bus_name);
@@ -308,11 +309,9 @@ TEST_P(InterruptedFault, UnplugDuringAMoveIsACompletionError) {
 TEST_F(Fault, StuckMoveTimesOutForEverybodyAndHarmsNothing) {
     fill_pattern(device.bytes(), 8);
     fill_pattern(host.bytes(), 9);
-    // Packets are not to be given up before the fault is.
-    const QpSpec patient{.ack_timeout = 21};
-    reconnect(patient);
+    reconnect(PATIENT);
     const Lane local(gpu, peer);
-    const Lane receiving(gpu, peer, patient);
+    const Lane receiving(gpu, peer, PATIENT);
     auto delay = std::make_optional<ModuleParameter>("pfn_vram/copy_delay_ms", "15000");
     begin_move(vram, device);
     delay.reset(); // it is on its way

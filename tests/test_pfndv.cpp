@@ -160,6 +160,7 @@ TEST_P(PfndvMr, OfAPartHasItsOffsetAndAddresses) {
 }
 
 TEST_P(PfndvMr, SaysHowItIs) {
+    reconnect({.ack_timeout = 20}); // a READ that is sent again counts again
     const auto mr = reg(gpu.pd, all_of(buffer));
     const auto buf = vram.buf_info(buffer.fd());
     auto attr = query(mr.get());

@@ -21,7 +21,7 @@ namespace pfn {
 bool load_vivid() {
     return module_loaded("vivid") || run_program({"modprobe", "-q", "vivid", "n_devs=2",
                                                   "node_types=0x1,0x1", "allocators=1,0"},
-                                                 PATIENCE) == Exit{};
+                                                 2 * PATIENCE) == Exit{};
 }
 
 Fd open_camera(std::string_view bus) {
