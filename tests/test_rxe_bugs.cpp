@@ -7,11 +7,10 @@
 #include "common/process.hpp"
 #include "support/long_run.hpp"
 #include "support/rdma_test.hpp"
+#include "support/slow_function.hpp"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -298,45 +297,6 @@ TEST_F(RxeRequests, LastWqeIsReportedOnce) {
 }
 
 // ---- queue pairs that go
-
-/// Makes every call of a kernel function slow at its beginning: probes there note
-/// where it was called from, again and again.
-class SlowFunction {
-  public:
-    explicit SlowFunction(const std::string& name) {
-        for (int i = 0; i < PROBES; ++i)
-            tell(PATH + "/kprobe_events", "p:pfn_slow/at" + std::to_string(i) + " " + name);
-        for (int i = 0; i < PROBES; ++i)
-            tell(PATH + "/events/pfn_slow/at" + std::to_string(i) + "/trigger", "stacktrace");
-        tell(PATH + "/events/pfn_slow/enable", "1");
-    }
-    ~SlowFunction() {
-        try {
-            tell(PATH + "/events/pfn_slow/enable", "0");
-            for (int i = 0; i < PROBES; ++i) {
-                const std::string event = "pfn_slow/at" + std::to_string(i);
-                tell(PATH + "/events/" + event + "/trigger", "!stacktrace");
-                tell(PATH + "/kprobe_events", "-:" + event);
-            }
-            tell(PATH + "/trace", "");
-        } catch (const std::exception& e) {
-            ADD_FAILURE() << "a probe is left: " << e.what();
-        }
-    }
-    SlowFunction(const SlowFunction&) = delete;
-    SlowFunction& operator=(const SlowFunction&) = delete;
-
-  private:
-    static constexpr int PROBES = 20;
-    inline static const std::string PATH = "/sys/kernel/tracing";
-
-    /// As the shell's ">>": nothing there is truncated.
-    static void tell(const std::string& path, const std::string& what) {
-        const Fd file(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
-        if (!file || ::write(file.get(), what.data(), what.size()) < 0)
-            throw_errno(path + ": " + what);
-    }
-};
 
 /// Has the kernel warned of something since it booted?
 bool has_warned() {
