@@ -207,7 +207,7 @@ class Moves {
 
     /// Microseconds' worth of a stream that a move costs it, those included that the
     /// bytes take to get to their new place, if they are copied.
-    double lost_us(Movable& m, const Source& source, std::uint64_t size) {
+    double lost_us(Movable& m, const Source& source, std::uint64_t size) const {
         constexpr std::chrono::milliseconds WINDOW{10};
         const unsigned moves = quick_ ? 4 : 10;
         const Mr mr = m.make_mr(pair_.gpu.pd);

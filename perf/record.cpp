@@ -16,8 +16,8 @@ namespace {
 /// "12.3 us" in a column, its spread in another, and the ratio to the baseline.
 std::string variant_text(const Measurement& m, const Variant& v, const Variant* baseline) {
     const Spread own = spread(v.samples);
-    std::string text = std::format("  {:<18}{:>14.6g} {:<6} +-{:>3.0f} %", v.name, own.middle,
-                                   m.unit, 100 * own.relative());
+    const std::string text = std::format("  {:<18}{:>14.6g} {:<6} +-{:>3.0f} %", v.name, own.middle,
+                                         m.unit, 100 * own.relative());
     if (!baseline || baseline == &v)
         return text + "\n";
     const Spread to = ratio(v.samples, baseline->samples);

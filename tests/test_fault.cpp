@@ -100,7 +100,7 @@ class PendingFault : public Fault, public testing::WithParamInterface<Access> {
     /// Post accesses on so many lanes to memory that is moving, and call
     /// `meanwhile` over and over until the last has completed. Returns how often.
     template<typename Meanwhile>
-    unsigned during_faults(std::size_t count, Meanwhile&& meanwhile) {
+    unsigned during_faults(std::size_t count, const Meanwhile& meanwhile) {
         fill_pattern(device.bytes(), 1);
         fill_pattern(host.bytes(), 2);
         std::vector<std::unique_ptr<Lane>> lanes;

@@ -277,7 +277,9 @@ class PrefetchDuringAMove : public RdmaTest {
   protected:
     static constexpr std::uint64_t SIZE = 64 * KIB;
 
-    bool moving() const { return vram.buf_info(device.buffer.fd()).flags & PFN_VRAM_BUF_MOVING; }
+    [[nodiscard]] bool moving() const {
+        return vram.buf_info(device.buffer.fd()).flags & PFN_VRAM_BUF_MOVING;
+    }
     void start_move() {
         vram.move(device.buffer.fd(), PFN_VRAM_PLACEMENT_SYSTEM, 0, PFN_VRAM_MOVE_ASYNC);
     }

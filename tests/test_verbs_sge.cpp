@@ -20,14 +20,14 @@ class Pieces : public ShadowTest {
                         .placement = PFN_VRAM_PLACEMENT_SYSTEM}};
 
     // Pieces that begin and end amid words, pages and packets (4096 bytes).
-    SgList mixed() const {
+    [[nodiscard]] SgList mixed() const {
         return {device.sge(4090, 13), ordinary.sge(100, 5001), other.sge(8191, 9002),
                 device.sge(20000, 12280)};
     }
     static constexpr std::size_t MIXED_LENGTH = 13 + 5001 + 9002 + 12280;
 
     /// @p data is what the pieces of mixed() contain.
-    testing::AssertionResult is_gathered(std::span<const std::byte> data) const {
+    [[nodiscard]] testing::AssertionResult is_gathered(std::span<const std::byte> data) const {
         if (auto result = has_pattern(data.first(13), 1, 4090); !result)
             return result << " (first piece)";
         if (auto result = has_pattern(data.subspan(13, 5001), 3, 100); !result)
@@ -229,7 +229,7 @@ class Inline : public ShadowTest {
     void SetUp() override { reconnect({.inline_bytes = BYTES}); }
 
     /// Device memory as the CPU sees it; no MR that anybody knows.
-    ibv_sge cpu_sge(std::size_t offset, std::size_t length) const {
+    [[nodiscard]] ibv_sge cpu_sge(std::size_t offset, std::size_t length) const {
         return {.addr = device.cpu.address() + offset,
                 .length = static_cast<std::uint32_t>(length),
                 .lkey = 0};
