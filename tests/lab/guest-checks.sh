@@ -4,6 +4,8 @@
 # Runs in the guest (tests/lab/run-tests starts it): is it what docs/lab.md
 # promises? Prints "ok NAME" or "FAIL NAME" a line.
 set -u
+# shellcheck source=tests/support/listening.sh
+. "$(dirname "$0")/../support/listening.sh"
 
 check() { # NAME CMD...
 	local name=$1
@@ -45,7 +47,6 @@ pingpong() {
 	done
 	return 1
 }
-listening() { ip netns exec gpu cat /proc/net/tcp | grep -q ":$(printf %04X "$1") 00000000:0000 0A"; }
 
 check guest_is_root test "$(id -u)" = 0
 check guest_starts_in_the_clone test -x ./lab
