@@ -65,7 +65,7 @@ static unsigned long umem_ino(const struct ib_umem_pfn *umem)
 	return file_inode(umem->dmabuf->file)->i_ino;
 }
 
-/* @counter, of the reasons to do so, or NULL: counts it */
+/* Change the state, and @counter, unless it is NULL: how often for that reason. */
 static void umem_publish(struct ib_umem_pfn *umem, enum pfn_mr_state state,
 			 const struct dma_buf_pfn_loan *loan, void *kva,
 			 u64 *counter)
