@@ -134,10 +134,13 @@ TEST_F(Observe, StateAndCountersAreOfOneMoment) {
     const DeviceMemory device(vram, gpu.pd, {.size = 64 * KIB});
     const HostMemory local(peer.pd, 8);
     Mover mover(vram, device.buffer.fd());
-    const std::jthread prefetcher([&](const std::stop_token& stop) {
-        while (!stop.stop_requested())
-            advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
-                   device.sge(0, 64 * KIB));
+    int error = 0;
+    std::jthread prefetcher([&](const std::stop_token& stop) {
+        error = errno_of([&] {
+            while (!stop.stop_requested())
+                advise(gpu.pd, IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH,
+                       device.sge(0, 64 * KIB));
+        });
     });
 
     int present = 0;
@@ -154,6 +157,9 @@ TEST_F(Observe, StateAndCountersAreOfOneMoment) {
         ASSERT_EQ(info.generation, info.invalidations + is_present);
         write(local.sge(0, 8), device.remote());
     }
+    prefetcher.request_stop();
+    prefetcher.join();
+    EXPECT_EQ(Errno{0}, Errno{error});
     mover.stop();
 }
 
